@@ -1,0 +1,1 @@
+//! Byte-crunching kernels (later issues fill this room).
