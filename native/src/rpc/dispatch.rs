@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::value::RawValue;
 
 use super::error::RpcError;
+use super::json::Json;
 use super::params::Params;
 use crate::engine::Engine;
 use crate::state::View;
@@ -113,7 +114,7 @@ impl<'c> Scope<'c> {
 }
 
 /// Appends its result to the buffer as JSON. Whatever it wrote before an error is taken back.
-pub type Handler = fn(&Scope<'_>, Params<'_>, &mut Vec<u8>) -> Result<(), RpcError>;
+pub type Handler = fn(&Scope<'_>, Params<'_>, &mut Json) -> Result<(), RpcError>;
 
 /// Where a method may run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -170,9 +171,9 @@ impl Dispatcher {
         let raw: &RawValue = serde_json::from_str(params)
             .map_err(|error| RpcError::invalid_params(format!("params is not JSON: {error}")))?;
         let scope = Scope::new(&self.context);
-        let mut out = Vec::new();
+        let mut out = Json::new();
         run(&scope, method, Some(raw), &mut out)?;
-        String::from_utf8(out).map_err(|_| RpcError::internal("the result is not UTF-8"))
+        Ok(out.into_string())
     }
 }
 
@@ -181,7 +182,7 @@ pub(super) fn run(
     scope: &Scope<'_>,
     method: &Method,
     params: Option<&RawValue>,
-    out: &mut Vec<u8>,
+    out: &mut Json,
 ) -> Result<(), RpcError> {
     let params = Params::parse(params)?;
     let start = out.len();

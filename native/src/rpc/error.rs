@@ -74,19 +74,6 @@ impl RpcError {
         RpcError::new(METHOD_NOT_FOUND, format!("the method {shown} does not exist/is not available"))
     }
 
-    /// Appends `{"code":…,"message":…[,"data":…]}`.
-    pub fn write(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(b"{\"code\":");
-        out.extend_from_slice(itoa::Buffer::new().format(self.code).as_bytes());
-        out.extend_from_slice(b",\"message\":");
-        write_string(out, &self.message);
-        if let Some(data) = &self.data {
-            out.extend_from_slice(b",\"data\":");
-            out.extend_from_slice(data.as_bytes());
-        }
-        out.push(b'}');
-    }
-
     /// Attaches `data` as a `0x…` string.
     #[must_use]
     pub fn with_bytes(mut self, data: &[u8]) -> RpcError {
@@ -100,12 +87,6 @@ impl RpcError {
         self.data = Some(json);
         self
     }
-}
-
-/// Appends `text` as a JSON string.
-pub fn write_string(out: &mut Vec<u8>, text: &str) {
-    // A string into a vector: neither the value nor the sink can fail.
-    let _ = serde_json::to_writer(out, text);
 }
 
 impl From<ReadError> for RpcError {
@@ -155,13 +136,6 @@ impl From<CallError> for RpcError {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_error_is_written_with_its_data() {
-        let mut out = Vec::new();
-        RpcError::new(3, "execution \"reverted\"").with_bytes(&[1]).write(&mut out);
-        assert_eq!(out, br#"{"code":3,"message":"execution \"reverted\"","data":"0x01"}"#);
-    }
 
     #[test]
     fn a_hostile_method_name_is_cut_in_the_answer() {

@@ -1,6 +1,6 @@
 //! JSON-RPC over HTTP and WebSocket: native namespaces, and a bridge to handlers registered from Python.
 //!
-//! A native method is a plain function `fn(&Scope, Params, &mut Vec<u8>) -> Result<(), RpcError>`: it decodes its
+//! A native method is a plain function `fn(&Scope, Params, &mut Json) -> Result<(), RpcError>`: it decodes its
 //! arguments from the request's own bytes, reads through the scope's view and writes its result as JSON straight into
 //! the response. Rooms publish their functions as a `METHODS` table; [`dispatch::Dispatcher`] owns the whole table.
 //!
@@ -10,8 +10,8 @@
 //!     method("eth_call", Class::Adaptive, call),
 //! ];
 //!
-//! fn block_number(scope: &Scope<'_>, _params: Params<'_>, out: &mut Vec<u8>) -> Result<(), RpcError> {
-//!     json::quantity(out, scope.view()?.head().header.number);
+//! fn block_number(scope: &Scope<'_>, _params: Params<'_>, out: &mut Json) -> Result<(), RpcError> {
+//!     out.quantity(scope.view()?.head().header.number);
 //!     Ok(())
 //! }
 //! ```
@@ -23,8 +23,10 @@ pub mod codec;
 pub mod dispatch;
 pub mod error;
 pub mod eth;
+pub mod json;
 pub mod params;
 
 pub use dispatch::{method, Class, Context, Dispatcher, Method, RpcConfig, Scope};
 pub use error::RpcError;
+pub use json::Json;
 pub use params::Params;
