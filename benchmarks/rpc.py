@@ -26,11 +26,10 @@ from socketserver import ThreadingTCPServer
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
-from zerog import _native
-
 import load
 import peers
 from peers import Node
+from zerog import _native
 
 GWEI = 10**9
 DEV_KEY = bytes.fromhex("ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80")
