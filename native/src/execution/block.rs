@@ -356,13 +356,7 @@ pub fn build_block(
         )));
     }
     let hash = header.hash_slow();
-    let block = SealedBlock {
-        header,
-        hash,
-        transactions,
-        ommers: Vec::new(),
-        withdrawals,
-    };
+    let block = SealedBlock { header, hash, transactions, ommers: Vec::new(), withdrawals };
     executed(block, finished, roots)
 }
 
@@ -470,11 +464,8 @@ fn ommers_root(ommers: &[Header]) -> B256 {
 
 /// Length of the RLP encoding of the block in bytes.
 fn encoded_size(block: &SealedBlock) -> usize {
-    let transactions: usize = block
-        .transactions
-        .iter()
-        .map(|tx| if tx.tx.ty() == 0 { tx.raw.len() } else { tx.raw.length() })
-        .sum();
+    let transactions: usize =
+        block.transactions.iter().map(|tx| if tx.tx.ty() == 0 { tx.raw.len() } else { tx.raw.length() }).sum();
     let list = |payload: usize| payload + alloy_rlp::length_of_length(payload);
     let withdrawals = block.withdrawals.as_ref().map_or(0, |w| w.length());
     list(block.header.length() + list(transactions) + block.ommers.length() + withdrawals)

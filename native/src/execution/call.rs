@@ -21,11 +21,7 @@ const TRANSACTION_GAS_CAP: u64 = 1 << 24;
 
 impl CallError {
     pub fn new(code: i64, message: impl Into<String>) -> CallError {
-        CallError {
-            code,
-            message: message.into(),
-            data: None,
-        }
+        CallError { code, message: message.into(), data: None }
     }
 
     /// geth's catch-all server error.
@@ -43,11 +39,7 @@ impl CallError {
             Some(reason) => format!("execution reverted: {reason}"),
             None => "execution reverted".to_owned(),
         };
-        CallError {
-            code: 3,
-            message,
-            data: Some(data),
-        }
+        CallError { code: 3, message, data: Some(data) }
     }
 }
 
@@ -172,9 +164,7 @@ pub(super) fn apply_block_overrides(context: &mut BlockContext, overrides: &Bloc
 fn gas_price_of(request: &TransactionRequest, base_fee: Option<u64>) -> Result<(u128, Option<u128>), CallError> {
     let dynamic = request.max_fee_per_gas.is_some() || request.max_priority_fee_per_gas.is_some();
     if request.gas_price.is_some() && dynamic {
-        return Err(CallError::server(
-            "both gasPrice and (maxFeePerGas or maxPriorityFeePerGas) specified",
-        ));
+        return Err(CallError::server("both gasPrice and (maxFeePerGas or maxPriorityFeePerGas) specified"));
     }
     if let Some(price) = request.gas_price {
         return Ok((price, None));
@@ -211,9 +201,7 @@ fn apply_account_override(
     }
     match (&account.state, &account.state_diff) {
         (Some(_), Some(_)) => {
-            return Err(CallError::invalid_params(format!(
-                "account {address} has both 'state' and 'stateDiff'"
-            )));
+            return Err(CallError::invalid_params(format!("account {address} has both 'state' and 'stateDiff'")));
         }
         (Some(state), None) => {
             overlay.replace_storage(address, state.iter().map(|(k, v)| (word(k), word(v))))?;
@@ -319,10 +307,7 @@ pub(super) fn message_of(
 
 /// The checks of a simulated call: a request without prices pays nothing.
 fn checks_of(message: &Message) -> Checks {
-    Checks {
-        base_fee: message.gas_price > 0,
-        ..Checks::CALL
-    }
+    Checks { base_fee: message.gas_price > 0, ..Checks::CALL }
 }
 
 /// A machine and message for one request.
@@ -384,9 +369,7 @@ pub fn call(
     let checks = checks_of(&message);
     let gas = message.gas_limit;
     let outcome = machine.probe(message, checks).map_err(|error| match error {
-        EvmError::Invalid { message, .. } => {
-            CallError::server(format!("err: {message} (supplied gas {gas})"))
-        }
+        EvmError::Invalid { message, .. } => CallError::server(format!("err: {message} (supplied gas {gas})")),
         other => other.into(),
     })?;
     if !outcome.success {
@@ -403,7 +386,10 @@ pub fn call(
 
 /// One try of an estimate.
 enum Try {
-    Enough { used: u64, spent: u64 },
+    Enough {
+        used: u64,
+        spent: u64,
+    },
     /// More gas may help.
     TooLittle,
     /// No gas helps.
@@ -418,25 +404,17 @@ struct Estimator<'a> {
 
 impl Estimator<'_> {
     fn attempt(&mut self, gas_limit: u64) -> Result<Try, CallError> {
-        let message = Message {
-            gas_limit,
-            ..self.message.clone()
-        };
+        let message = Message { gas_limit, ..self.message.clone() };
         let outcome = match self.machine.probe(message, self.checks) {
             Ok(outcome) => outcome,
             Err(EvmError::Invalid { kind, .. }) if kind.is_gas() => return Ok(Try::TooLittle),
             Err(EvmError::Invalid { message, .. }) => {
-                return Ok(Try::Failed(CallError::server(format!(
-                    "failed with {gas_limit} gas: {message}"
-                ))));
+                return Ok(Try::Failed(CallError::server(format!("failed with {gas_limit} gas: {message}"))));
             }
             Err(other) => return Err(other.into()),
         };
         if outcome.success {
-            return Ok(Try::Enough {
-                used: outcome.gas_used,
-                spent: outcome.gas_spent,
-            });
+            return Ok(Try::Enough { used: outcome.gas_used, spent: outcome.gas_spent });
         }
         // A revert may come from an inner call that ran dry: only at the highest limit it is final.
         if outcome.halt.as_ref().is_some_and(|halt| halt.out_of_gas) {
@@ -568,11 +546,7 @@ pub fn create_access_list(
         let recorder = AccessListRecorder::new(list.clone());
         let mut machine = machine_for(spec, &prepared, state, options, recorder)?;
         machine.ignore_minimum_charge();
-        let attempt = Message {
-            access_list: list.clone(),
-            tx_type: message.tx_type.max(1),
-            ..message.clone()
-        };
+        let attempt = Message { access_list: list.clone(), tx_type: message.tx_type.max(1), ..message.clone() };
         let outcome = machine
             .inspect(attempt, checks)
             .map_err(|error| CallError::server(format!("failed to apply transaction: err: {error}")))?;

@@ -30,10 +30,7 @@ pub enum GenesisError {
 }
 
 fn error<T>(field: impl Into<String>, reason: impl Into<String>) -> Result<T, GenesisError> {
-    Err(GenesisError::Field {
-        field: field.into(),
-        reason: reason.into(),
-    })
+    Err(GenesisError::Field { field: field.into(), reason: reason.into() })
 }
 
 impl Genesis {
@@ -73,10 +70,7 @@ struct Object<'a> {
 
 impl<'a> Object<'a> {
     fn new(path: impl Into<String>, map: &'a Map<String, Value>) -> Object<'a> {
-        Object {
-            path: path.into(),
-            map,
-        }
+        Object { path: path.into(), map }
     }
 
     fn path_of(&self, key: &str) -> String {
@@ -108,9 +102,7 @@ impl<'a> Object<'a> {
     }
 
     fn u256(&self, key: &str) -> Result<Option<U256>, GenesisError> {
-        self.get(key)
-            .map(|value| quantity(&self.path_of(key), value))
-            .transpose()
+        self.get(key).map(|value| quantity(&self.path_of(key), value)).transpose()
     }
 
     fn u64(&self, key: &str) -> Result<Option<u64>, GenesisError> {
@@ -132,19 +124,14 @@ impl<'a> Object<'a> {
     }
 
     fn bytes(&self, key: &str) -> Result<Option<Bytes>, GenesisError> {
-        self.get(key)
-            .map(|value| bytes(&self.path_of(key), value))
-            .transpose()
+        self.get(key).map(|value| bytes(&self.path_of(key), value)).transpose()
     }
 
     fn b256(&self, key: &str) -> Result<Option<B256>, GenesisError> {
         match self.bytes(key)? {
             None => Ok(None),
             Some(value) if value.len() == 32 => Ok(Some(B256::from_slice(&value))),
-            Some(value) => error(
-                self.path_of(key),
-                format!("expected 32 bytes, found {}", value.len()),
-            ),
+            Some(value) => error(self.path_of(key), format!("expected 32 bytes, found {}", value.len())),
         }
     }
 
@@ -152,10 +139,7 @@ impl<'a> Object<'a> {
         match self.bytes(key)? {
             None => Ok(None),
             Some(value) if value.len() == 20 => Ok(Some(Address::from_slice(&value))),
-            Some(value) => error(
-                self.path_of(key),
-                format!("expected 20 bytes, found {}", value.len()),
-            ),
+            Some(value) => error(self.path_of(key), format!("expected 20 bytes, found {}", value.len())),
         }
     }
 }
@@ -241,10 +225,7 @@ fn spec_from_config(config: &Object<'_>) -> Result<ChainSpec, GenesisError> {
     let passed = config.bool("terminalTotalDifficultyPassed")?.unwrap_or(false);
     let has_merge = merge_block.is_some() || ttd.is_some() || passed;
     if let (Some((fork, _)), false) = (times.first(), has_merge) {
-        return error(
-            "config.terminalTotalDifficulty",
-            format!("missing, but {fork:?} is scheduled by time"),
-        );
+        return error("config.terminalTotalDifficulty", format!("missing, but {fork:?} is scheduled by time"));
     }
 
     let dao_fork = match config.bool("daoForkSupport")? {
@@ -264,9 +245,7 @@ fn spec_from_config(config: &Object<'_>) -> Result<ChainSpec, GenesisError> {
         has_merge,
         dao_fork,
         blobs,
-        deposit_contract: config
-            .address("depositContractAddress")?
-            .unwrap_or(MAINNET_DEPOSIT_CONTRACT_ADDRESS),
+        deposit_contract: config.address("depositContractAddress")?.unwrap_or(MAINNET_DEPOSIT_CONTRACT_ADDRESS),
         min_gas_used,
         max_code_size,
         precompiles: Default::default(),
@@ -278,10 +257,7 @@ fn min_gas_rule(zerog: &Object<'_>) -> Result<Option<MinGasUsed>, GenesisError> 
         return Ok(None);
     };
     if percent > 100 {
-        return error(
-            zerog.path_of("minGasUsedPercent"),
-            format!("{percent} is above 100"),
-        );
+        return error(zerog.path_of("minGasUsedPercent"), format!("{percent} is above 100"));
     }
     let time = zerog.u64("minGasUsedTime")?.unwrap_or(0);
     Ok(Some(MinGasUsed { percent, time }))
@@ -298,16 +274,10 @@ fn block_forks(config: &Object<'_>) -> Result<Vec<(Fork, u64)>, GenesisError> {
         }
         match (at, last.1) {
             (Some(block), Some(before)) if block < before => {
-                return error(
-                    format!("config.{key}"),
-                    format!("block {block} lies before {} ({before})", last.0),
-                );
+                return error(format!("config.{key}"), format!("block {block} lies before {} ({before})", last.0));
             }
             (Some(_), None) => {
-                return error(
-                    format!("config.{key}"),
-                    format!("scheduled, but the earlier {} is not", last.0),
-                );
+                return error(format!("config.{key}"), format!("scheduled, but the earlier {} is not", last.0));
             }
             _ => {}
         }
@@ -336,16 +306,10 @@ fn time_forks(config: &Object<'_>) -> Result<Schedule, GenesisError> {
         let only_blobs = fork >= Fork::Bpo1;
         match (at, last.1) {
             (Some(time), Some(before)) if time < before => {
-                return error(
-                    format!("config.{key}"),
-                    format!("time {time} lies before {} ({before})", last.0),
-                );
+                return error(format!("config.{key}"), format!("time {time} lies before {} ({before})", last.0));
             }
             (Some(_), None) => {
-                return error(
-                    format!("config.{key}"),
-                    format!("scheduled, but the earlier {} is not", last.0),
-                );
+                return error(format!("config.{key}"), format!("scheduled, but the earlier {} is not", last.0));
             }
             _ => {}
         }
@@ -412,10 +376,7 @@ fn blob_params(entry: &Object<'_>) -> Result<BlobParams, GenesisError> {
         return error(entry.path_of("baseFeeUpdateFraction"), "must not be 0");
     }
     if params.target > params.max {
-        return error(
-            entry.path_of("target"),
-            format!("{} exceeds max {}", params.target, params.max),
-        );
+        return error(entry.path_of("target"), format!("{} exceeds max {}", params.target, params.max));
     }
     Ok(params)
 }
@@ -562,16 +523,13 @@ mod tests {
             ),
             (r#"{"config":{"chainId":1,"homesteadBlock":5,"eip150Block":4}}"#, "config.eip150Block"),
             (r#"{"config":{"chainId":1,"homesteadBlock":0,"byzantiumBlock":0}}"#, "config.byzantiumBlock"),
-            (
-                r#"{"config":{"chainId":1,"terminalTotalDifficulty":0,"cancunTime":5}}"#,
-                "config.cancunTime",
-            ),
+            (r#"{"config":{"chainId":1,"terminalTotalDifficulty":0,"cancunTime":5}}"#, "config.cancunTime"),
             (r#"{"config":{"chainId":1,"shanghaiTime":5}}"#, "config.terminalTotalDifficulty"),
+            (r#"{"config":{"chainId":1,"zerog":{"minGasUsedPercent":101}}}"#, "config.zerog.minGasUsedPercent"),
             (
-                r#"{"config":{"chainId":1,"zerog":{"minGasUsedPercent":101}}}"#,
-                "config.zerog.minGasUsedPercent",
+                r#"{"config":{"chainId":1},"extraData":"0x0000000000000000000000000000000000000000000000000000000000000000ff"}"#,
+                "extraData",
             ),
-            (r#"{"config":{"chainId":1},"extraData":"0x0000000000000000000000000000000000000000000000000000000000000000ff"}"#, "extraData"),
         ];
         for (json, field) in cases {
             assert_eq!(failing_field(json), field, "{json}");

@@ -43,16 +43,10 @@ pub fn validate(spec: &ChainSpec, parent: &Header, header: &Header, relaxed: boo
     expect("parentHash", header.parent_hash, parent.hash_slow())?;
     expect("number", header.number, parent.number + 1)?;
     if header.timestamp < parent.timestamp || (!relaxed && header.timestamp == parent.timestamp) {
-        return invalid(format!(
-            "timestamp is {}, the parent's is {}",
-            header.timestamp, parent.timestamp
-        ));
+        return invalid(format!("timestamp is {}, the parent's is {}", header.timestamp, parent.timestamp));
     }
     if header.extra_data.len() > MAX_EXTRA_DATA {
-        return invalid(format!(
-            "extraData has {} bytes, at most {MAX_EXTRA_DATA}",
-            header.extra_data.len()
-        ));
+        return invalid(format!("extraData has {} bytes, at most {MAX_EXTRA_DATA}", header.extra_data.len()));
     }
     if header.gas_used > header.gas_limit {
         return invalid(format!("gasUsed {} exceeds gasLimit {}", header.gas_used, header.gas_limit));
@@ -82,10 +76,7 @@ fn gas_limit_bounds(spec: &ChainSpec, parent: &Header, header: &Header) -> Resul
     let before = parent.gas_limit.saturating_mul(scale);
     let bound = before / GAS_LIMIT_BOUND_DIVISOR;
     if header.gas_limit.abs_diff(before) >= bound {
-        return invalid(format!(
-            "gasLimit is {}, it may differ from {before} by less than {bound}",
-            header.gas_limit
-        ));
+        return invalid(format!("gasLimit is {}, it may differ from {before} by less than {bound}", header.gas_limit));
     }
     if header.gas_limit < MIN_GAS_LIMIT {
         return invalid(format!("gasLimit {} is below {MIN_GAS_LIMIT}", header.gas_limit));
@@ -93,13 +84,7 @@ fn gas_limit_bounds(spec: &ChainSpec, parent: &Header, header: &Header) -> Resul
     Ok(())
 }
 
-fn fees(
-    spec: &ChainSpec,
-    parent: &Header,
-    header: &Header,
-    relaxed: bool,
-    fork: Fork,
-) -> Result<(), BlockError> {
+fn fees(spec: &ChainSpec, parent: &Header, header: &Header, relaxed: bool, fork: Fork) -> Result<(), BlockError> {
     if !relaxed {
         let expected = spec.next_base_fee(parent, header.timestamp);
         expect("baseFeePerGas", header.base_fee_per_gas, expected)?;
@@ -110,9 +95,7 @@ fn fees(
         let used = header.blob_gas_used.unwrap_or(0);
         let max = spec.blob_limits(header.timestamp).1.saturating_mul(DATA_GAS_PER_BLOB);
         if used > max || used % DATA_GAS_PER_BLOB != 0 {
-            return invalid(format!(
-                "blobGasUsed is {used}, expected a multiple of {DATA_GAS_PER_BLOB} up to {max}"
-            ));
+            return invalid(format!("blobGasUsed is {used}, expected a multiple of {DATA_GAS_PER_BLOB} up to {max}"));
         }
     }
     Ok(())
@@ -132,9 +115,7 @@ fn presence(header: &Header, fork: Fork) -> Result<(), BlockError> {
 
 /// The ten blocks from the DAO fork on carry a marker (EIP-779).
 fn dao_extra_data(spec: &ChainSpec, header: &Header) -> Result<(), BlockError> {
-    let marked = spec
-        .dao_fork
-        .is_some_and(|fork| (fork..fork.saturating_add(10)).contains(&header.number));
+    let marked = spec.dao_fork.is_some_and(|fork| (fork..fork.saturating_add(10)).contains(&header.number));
     if marked {
         expect("extraData", &header.extra_data, &Bytes::from_static(b"dao-hard-fork"))?;
     }

@@ -35,10 +35,7 @@ impl MemoryState {
                 self.accounts.remove(address);
                 continue;
             };
-            let (now, storage) = self
-                .accounts
-                .entry(*address)
-                .or_insert_with(|| (info.clone(), BTreeMap::new()));
+            let (now, storage) = self.accounts.entry(*address).or_insert_with(|| (info.clone(), BTreeMap::new()));
             *now = info.clone();
             if change.storage_wiped {
                 storage.clear();
@@ -112,9 +109,6 @@ impl RootCalculator for MemoryRoots {
     }
 
     fn take_updates(&mut self) -> Result<TrieUpdates, ReadError> {
-        Ok(TrieUpdates {
-            root: self.0.root(),
-            ..TrieUpdates::default()
-        })
+        Ok(TrieUpdates { root: self.0.root(), ..TrieUpdates::default() })
     }
 }

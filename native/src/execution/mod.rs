@@ -18,8 +18,8 @@ use alloy_rpc_types_trace::geth::{GethDebugTracingCallOptions, GethDebugTracingO
 use crate::primitives::*;
 
 pub mod block;
-mod dao;
 pub mod call;
+mod dao;
 pub mod evm;
 pub mod genesis;
 pub mod header;

@@ -26,11 +26,7 @@ impl Receipt {
         };
         let payload_length =
             outcome_length + self.cumulative_gas_used.length() + self.bloom.length() + self.logs.length();
-        Header {
-            list: true,
-            payload_length,
-        }
-        .encode(out);
+        Header { list: true, payload_length }.encode(out);
         match &self.outcome {
             ReceiptOutcome::Status(status) => status.encode(out),
             ReceiptOutcome::PostState(root) => root.encode(out),

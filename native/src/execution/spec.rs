@@ -178,24 +178,12 @@ impl ChainSpec {
         ];
         ChainSpec {
             chain_id,
-            blocks: Fork::ALL
-                .into_iter()
-                .filter(|f| *f < Fork::Paris && active(f))
-                .map(|f| (f, 0))
-                .collect(),
-            times: Fork::ALL
-                .into_iter()
-                .filter(|f| *f > Fork::Paris && active(f))
-                .map(|f| (f, 0))
-                .collect(),
+            blocks: Fork::ALL.into_iter().filter(|f| *f < Fork::Paris && active(f)).map(|f| (f, 0)).collect(),
+            times: Fork::ALL.into_iter().filter(|f| *f > Fork::Paris && active(f)).map(|f| (f, 0)).collect(),
             merge_block: (fork >= Fork::Paris).then_some(0),
             has_merge: fork >= Fork::Paris,
             dao_fork: None,
-            blobs: blobs
-                .into_iter()
-                .filter(|(f, _)| active(f))
-                .map(|(_, p)| (0, p))
-                .collect(),
+            blobs: blobs.into_iter().filter(|(f, _)| active(f)).map(|(_, p)| (0, p)).collect(),
             deposit_contract: MAINNET_DEPOSIT_CONTRACT_ADDRESS,
             min_gas_used: None,
             max_code_size: None,
@@ -213,11 +201,7 @@ impl ChainSpec {
         if self.merge_block.is_some_and(|merge| number >= merge) {
             return Fork::Paris;
         }
-        self.blocks
-            .iter()
-            .rev()
-            .find(|(_, block)| number >= *block)
-            .map_or(Fork::Frontier, |(fork, _)| *fork)
+        self.blocks.iter().rev().find(|(_, block)| number >= *block).map_or(Fork::Frontier, |(fork, _)| *fork)
     }
 
     /// The fork of a complete header: difficulty 0 marks proof of stake where no merge block is configured.
@@ -268,11 +252,7 @@ impl ChainSpec {
 
     /// Blob parameters at a time; `None` before Cancun.
     pub fn blob_params(&self, timestamp: u64) -> Option<BlobParams> {
-        self.blobs
-            .iter()
-            .rev()
-            .find(|(time, _)| timestamp >= *time)
-            .map(|(_, params)| *params)
+        self.blobs.iter().rev().find(|(time, _)| timestamp >= *time).map(|(_, params)| *params)
     }
 
     /// EIP-4844 excess of the child of `parent`, with the reserve price of EIP-7918 from Osaka on; `None` before Cancun.
@@ -290,12 +270,11 @@ impl ChainSpec {
             return Some(0);
         }
         if fork >= Fork::Osaka && params.max > 0 {
-            let reserve =
-                U256::from(BLOB_BASE_COST) * U256::from(parent.base_fee_per_gas.unwrap_or(0));
+            let reserve = U256::from(BLOB_BASE_COST) * U256::from(parent.base_fee_per_gas.unwrap_or(0));
             let price = U256::from(DATA_GAS_PER_BLOB) * U256::from(blob_fee(params, excess));
             if reserve > price {
-                let scaled = u128::from(used) * u128::from(params.max.saturating_sub(params.target))
-                    / u128::from(params.max);
+                let scaled =
+                    u128::from(used) * u128::from(params.max.saturating_sub(params.target)) / u128::from(params.max);
                 return Some(excess.saturating_add(u64::try_from(scaled).unwrap_or(u64::MAX)));
             }
         }
@@ -304,8 +283,7 @@ impl ChainSpec {
 
     /// Price of one unit of blob gas in wei; 1 before Cancun.
     pub fn blob_base_fee(&self, excess_blob_gas: u64, timestamp: u64) -> u128 {
-        self.blob_params(timestamp)
-            .map_or(BLOB_TX_MIN_BLOB_GASPRICE, |params| blob_fee(params, excess_blob_gas))
+        self.blob_params(timestamp).map_or(BLOB_TX_MIN_BLOB_GASPRICE, |params| blob_fee(params, excess_blob_gas))
     }
 
     /// (target, max) blobs per block; zeros before Cancun.
@@ -330,11 +308,7 @@ impl ChainSpec {
 }
 
 fn blob_fee(params: BlobParams, excess_blob_gas: u64) -> u128 {
-    fake_exponential(
-        BLOB_TX_MIN_BLOB_GASPRICE,
-        excess_blob_gas,
-        params.update_fraction,
-    )
+    fake_exponential(BLOB_TX_MIN_BLOB_GASPRICE, excess_blob_gas, params.update_fraction)
 }
 
 /// `factor * e^(numerator / denominator)` by the Taylor series of EIP-4844, saturating: a header from outside may
@@ -362,12 +336,7 @@ mod tests {
     use super::*;
 
     fn parent(gas_used: u64, base_fee: u64) -> Header {
-        Header {
-            gas_limit: 30_000_000,
-            gas_used,
-            base_fee_per_gas: Some(base_fee),
-            ..Header::default()
-        }
+        Header { gas_limit: 30_000_000, gas_used, base_fee_per_gas: Some(base_fee), ..Header::default() }
     }
 
     #[test]

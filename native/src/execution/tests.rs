@@ -115,11 +115,8 @@ fn devnet() -> Chain {
 fn devnet_with_rule(rule: Option<MinGasUsed>) -> Chain {
     let mut state = MemoryState::default();
     for n in 1..=3 {
-        let info = AccountInfo {
-            nonce: 0,
-            balance: U256::from(10u128.pow(22)),
-            code_hash: alloy_primitives::KECCAK256_EMPTY,
-        };
+        let info =
+            AccountInfo { nonce: 0, balance: U256::from(10u128.pow(22)), code_hash: alloy_primitives::KECCAK256_EMPTY };
         state.accounts.insert(key(n).address(), (info, Default::default()));
     }
     // PUSH0 PUSH0 RETURN: an empty list of requests.
@@ -258,7 +255,9 @@ fn transactions_that_cannot_run_are_rejected_with_the_right_reason() {
     let built = chain.build(&attributes(5), &mut queue);
     assert_eq!(built.block.transactions.len(), 2);
     assert!(matches!(&queue.rejected[0], (h, SkipReason::NotNow(_)) if *h == gap.hash));
-    assert!(matches!(&queue.rejected[1], (h, SkipReason::Invalid(m)) if *h == poor.hash && m.contains("insufficient funds")));
+    assert!(
+        matches!(&queue.rejected[1], (h, SkipReason::Invalid(m)) if *h == poor.hash && m.contains("insufficient funds"))
+    );
 
     let mut queue = Queue::default();
     queue.waiting.push_back(second_large);
@@ -298,10 +297,7 @@ fn the_minimum_charge_holds_in_settlement_and_block_accounting() {
         chain.adopt(&built);
         let price = u128::from(base_fee) + 1_000_000_000;
         assert_eq!(before - chain.balance(sender), U256::from(price * u128::from(charged) + 7));
-        assert_eq!(
-            chain.balance(attributes(5).beneficiary),
-            U256::from(1_000_000_000u128 * u128::from(charged))
-        );
+        assert_eq!(chain.balance(attributes(5).beneficiary), U256::from(1_000_000_000u128 * u128::from(charged)));
     }
 }
 
@@ -310,10 +306,7 @@ fn withdrawals_are_credited_in_gwei() {
     let mut chain = devnet();
     let to = Address::repeat_byte(0x77);
     let withdrawal = Withdrawal { index: 0, validator_index: 1, address: to, amount: 3 };
-    let built = chain.build(
-        &BlockAttributes { withdrawals: vec![withdrawal], ..attributes(5) },
-        &mut Queue::default(),
-    );
+    let built = chain.build(&BlockAttributes { withdrawals: vec![withdrawal], ..attributes(5) }, &mut Queue::default());
     chain.execute(built.block.clone(), false).unwrap();
     chain.adopt(&built);
     assert_eq!(chain.balance(to), U256::from(3_000_000_000u64));

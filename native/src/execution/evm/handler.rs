@@ -21,10 +21,7 @@ pub(super) struct TransactionHandler<'a, I> {
 
 impl<I> TransactionHandler<'_, I> {
     pub fn new(min_gas_used: Option<MinGasUsed>) -> Self {
-        TransactionHandler {
-            min_gas_used,
-            marker: PhantomData,
-        }
+        TransactionHandler { min_gas_used, marker: PhantomData }
     }
 }
 

@@ -35,10 +35,10 @@ mod overlay;
 mod precompile;
 mod watchdog;
 
-/// The inspector of `eth_createAccessList`.
-pub use revm_inspectors::access_list::AccessListInspector as AccessListRecorder;
 /// No inspector.
 pub use revm::inspector::NoOpInspector as Unwatched;
+/// The inspector of `eth_createAccessList`.
+pub use revm_inspectors::access_list::AccessListInspector as AccessListRecorder;
 
 pub use message::{Checks, Message};
 pub use outcome::{EvmError, Halt, InvalidKind, Outcome};
@@ -51,8 +51,7 @@ use watchdog::Watchdog;
 /// Memory that one execution may hold, in bytes; gas bounds it far below on any real chain.
 const MEMORY_LIMIT: u64 = 1 << 30;
 
-pub(super) type EvmContext<'a> =
-    Context<BlockEnv, TxEnv, CfgEnv, Overlay<'a>, Journal<Overlay<'a>>, Watchdog>;
+pub(super) type EvmContext<'a> = Context<BlockEnv, TxEnv, CfgEnv, Overlay<'a>, Journal<Overlay<'a>>, Watchdog>;
 type RawEvm<'a, I> = RevmEvm<
     EvmContext<'a>,
     I,
@@ -94,10 +93,7 @@ fn spec_id(fork: Fork) -> SpecId {
 fn block_env(spec: &ChainSpec, context: &BlockContext, fork: Fork) -> BlockEnv {
     let blob = (fork >= Fork::Cancun).then(|| {
         let excess_blob_gas = context.excess_blob_gas.unwrap_or(0);
-        BlobExcessGasAndPrice {
-            excess_blob_gas,
-            blob_gasprice: spec.blob_base_fee(excess_blob_gas, context.timestamp),
-        }
+        BlobExcessGasAndPrice { excess_blob_gas, blob_gasprice: spec.blob_base_fee(excess_blob_gas, context.timestamp) }
     });
     BlockEnv {
         number: U256::from(context.number),
@@ -118,8 +114,7 @@ fn cfg_env(spec: &ChainSpec, context: &BlockContext, id: SpecId) -> CfgEnv {
     cfg.limit_contract_code_size = spec.max_code_size;
     cfg.memory_limit = MEMORY_LIMIT;
     cfg.max_blobs_per_tx = Some(spec.max_blobs_per_transaction(context.number, context.timestamp));
-    cfg.blob_base_fee_update_fraction =
-        spec.blob_params(context.timestamp).map(|params| params.update_fraction);
+    cfg.blob_base_fee_update_fraction = spec.blob_params(context.timestamp).map(|params| params.update_fraction);
     cfg
 }
 

@@ -1,9 +1,7 @@
 //! Results and errors of the EVM in plain types, with geth's texts.
 
 use alloy_primitives::TxKind;
-use revm::context_interface::result::{
-    EVMError, ExecutionResult, HaltReason, InvalidTransaction, Output,
-};
+use revm::context_interface::result::{EVMError, ExecutionResult, HaltReason, InvalidTransaction, Output};
 
 use crate::primitives::*;
 
@@ -84,29 +82,15 @@ pub(super) fn outcome(result: ExecutionResult) -> Outcome {
                 Output::Call(data) => (data, None),
                 Output::Create(code, address) => (code, address),
             };
-            Outcome {
-                success: true,
-                output,
-                gas_used,
-                gas_spent: gas.total_gas_spent(),
-                logs,
-                created,
-                halt: None,
-            }
+            Outcome { success: true, output, gas_used, gas_spent: gas.total_gas_spent(), logs, created, halt: None }
         }
-        ExecutionResult::Revert { gas, output, .. } => Outcome {
-            output,
-            gas_used,
-            gas_spent: gas.total_gas_spent(),
-            ..Outcome::default()
-        },
+        ExecutionResult::Revert { gas, output, .. } => {
+            Outcome { output, gas_used, gas_spent: gas.total_gas_spent(), ..Outcome::default() }
+        }
         ExecutionResult::Halt { reason, gas, .. } => Outcome {
             gas_used,
             gas_spent: gas.total_gas_spent(),
-            halt: Some(Halt {
-                out_of_gas: matches!(reason, HaltReason::OutOfGas(_)),
-                message: halt_text(&reason),
-            }),
+            halt: Some(Halt { out_of_gas: matches!(reason, HaltReason::OutOfGas(_)), message: halt_text(&reason) }),
             ..Outcome::default()
         },
     }

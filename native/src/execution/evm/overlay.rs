@@ -42,22 +42,14 @@ struct Entry {
 impl Entry {
     fn changed_slots(&self) -> impl Iterator<Item = (U256, U256)> + '_ {
         self.slots.iter().filter_map(|(key, slot)| {
-            let changed = if self.wiped {
-                !slot.now.is_zero()
-            } else {
-                slot.now != slot.before
-            };
+            let changed = if self.wiped { !slot.now.is_zero() } else { slot.now != slot.before };
             changed.then_some((*key, slot.now))
         })
     }
 
     fn delta(&self) -> Option<AccountDelta> {
         let storage_wiped = self.wiped && self.before.is_some();
-        let delta = AccountDelta {
-            info: self.now.clone(),
-            storage_wiped,
-            storage: self.changed_slots().collect(),
-        };
+        let delta = AccountDelta { info: self.now.clone(), storage_wiped, storage: self.changed_slots().collect() };
         let same = self.now == self.before && !storage_wiped && delta.storage.is_empty();
         (!same).then_some(delta)
     }
@@ -96,11 +88,7 @@ impl<'a> Overlay<'a> {
             MapEntry::Occupied(entry) => Ok(entry.into_mut()),
             MapEntry::Vacant(vacant) => {
                 let info = self.base.account(&address)?;
-                Ok(vacant.insert(Entry {
-                    before: info.clone(),
-                    now: info,
-                    ..Entry::default()
-                }))
+                Ok(vacant.insert(Entry { before: info.clone(), now: info, ..Entry::default() }))
             }
         }
     }
@@ -115,15 +103,9 @@ impl<'a> Overlay<'a> {
         match entry.slots.entry(key) {
             MapEntry::Occupied(slot) => Ok(slot.get().now),
             MapEntry::Vacant(vacant) => {
-                let value = if entry.wiped || entry.before.is_none() {
-                    U256::ZERO
-                } else {
-                    base.storage(&address, &key)?
-                };
-                vacant.insert(Slot {
-                    now: value,
-                    before: value,
-                });
+                let value =
+                    if entry.wiped || entry.before.is_none() { U256::ZERO } else { base.storage(&address, &key)? };
+                vacant.insert(Slot { now: value, before: value });
                 Ok(value)
             }
         }
@@ -196,13 +178,7 @@ impl<'a> Overlay<'a> {
         entry.wiped = true;
         entry.slots.clear();
         for (key, now) in storage {
-            entry.slots.insert(
-                key,
-                Slot {
-                    now,
-                    before: U256::ZERO,
-                },
-            );
+            entry.slots.insert(key, Slot { now, before: U256::ZERO });
         }
         self.change(address, |_| {})
     }
@@ -214,11 +190,7 @@ impl<'a> Overlay<'a> {
     /// Changes the account, creating it where it does not exist.
     fn change(&mut self, address: Address, f: impl FnOnce(&mut AccountInfo)) -> Result<(), ReadError> {
         let entry = self.entry(address)?;
-        f(entry.now.get_or_insert(AccountInfo {
-            nonce: 0,
-            balance: U256::ZERO,
-            code_hash: KECCAK256_EMPTY,
-        }));
+        f(entry.now.get_or_insert(AccountInfo { nonce: 0, balance: U256::ZERO, code_hash: KECCAK256_EMPTY }));
         if let Some(step) = &mut self.step {
             step.push(address);
         }
@@ -292,11 +264,8 @@ impl<'a> Overlay<'a> {
             let Some(entry) = self.accounts.get(&address) else {
                 continue;
             };
-            let mut account = AccountDelta {
-                info: entry.now.clone(),
-                storage_wiped: entry.wiped,
-                ..AccountDelta::default()
-            };
+            let mut account =
+                AccountDelta { info: entry.now.clone(), storage_wiped: entry.wiped, ..AccountDelta::default() };
             if entry.now.is_some() {
                 account.storage = entry.slots.iter().map(|(k, s)| (*k, s.now)).collect();
             }

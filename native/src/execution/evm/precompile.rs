@@ -19,9 +19,15 @@ pub trait Precompile: Send + Sync {
 /// How a native contract ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PrecompileResult {
-    Return { gas_used: u64, output: Bytes },
+    Return {
+        gas_used: u64,
+        output: Bytes,
+    },
     /// State changes are undone, unused gas returns.
-    Revert { gas_used: u64, output: Bytes },
+    Revert {
+        gas_used: u64,
+        output: Bytes,
+    },
     /// State changes are undone, all gas is consumed.
     Fail(String),
     OutOfGas,
@@ -50,18 +56,12 @@ impl PrecompileCall<'_, '_> {
     }
     pub fn load(&mut self, address: Address, slot: U256) -> Result<U256, String> {
         self.internals.load_account(address).map_err(|e| e.to_string())?;
-        self.internals
-            .sload(address, slot)
-            .map(|load| load.data)
-            .map_err(|e| e.to_string())
+        self.internals.sload(address, slot).map(|load| load.data).map_err(|e| e.to_string())
     }
     pub fn store(&mut self, address: Address, slot: U256, value: U256) -> Result<(), String> {
         self.internals.load_account(address).map_err(|e| e.to_string())?;
         self.internals.touch_account(address).map_err(|e| e.to_string())?;
-        self.internals
-            .sstore(address, slot, value)
-            .map(|_| ())
-            .map_err(|e| e.to_string())
+        self.internals.sstore(address, slot, value).map(|_| ()).map_err(|e| e.to_string())
     }
     pub fn credit(&mut self, address: Address, amount: U256) -> Result<(), String> {
         self.internals.balance_incr(address, amount).map_err(|e| e.to_string())
@@ -98,8 +98,7 @@ impl fmt::Debug for PrecompileSet {
 
 impl PartialEq for PrecompileSet {
     fn eq(&self, other: &Self) -> bool {
-        self.0.len() == other.0.len()
-            && self.0.iter().zip(&other.0).all(|(a, b)| a.address() == b.address())
+        self.0.len() == other.0.len() && self.0.iter().zip(&other.0).all(|(a, b)| a.address() == b.address())
     }
 }
 
@@ -121,14 +120,10 @@ fn run(native: &dyn Precompile, input: PrecompileInput<'_>) -> Result<Precompile
     let (status, gas_used, bytes) = match result {
         PrecompileResult::Return { gas_used, output } => (PrecompileStatus::Success, gas_used, output),
         PrecompileResult::Revert { gas_used, output } => (PrecompileStatus::Revert, gas_used, output),
-        PrecompileResult::Fail(reason) => (
-            PrecompileStatus::Halt(PrecompileHalt::other(reason)),
-            input.gas,
-            Bytes::new(),
-        ),
-        PrecompileResult::OutOfGas => {
-            (PrecompileStatus::Halt(PrecompileHalt::OutOfGas), input.gas, Bytes::new())
+        PrecompileResult::Fail(reason) => {
+            (PrecompileStatus::Halt(PrecompileHalt::other(reason)), input.gas, Bytes::new())
         }
+        PrecompileResult::OutOfGas => (PrecompileStatus::Halt(PrecompileHalt::OutOfGas), input.gas, Bytes::new()),
         PrecompileResult::Fatal(reason) => return Err(PrecompileError::Fatal(reason)),
     };
     Ok(PrecompileOutput {
