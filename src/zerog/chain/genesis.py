@@ -26,6 +26,7 @@ WEI_PER_TOKEN = 10**18
 MAX_GENESIS_BYTES = 1 << 30
 _ZERO_HASH = "0x" + "00" * 32
 _ZERO_ADDRESS = "0x" + "00" * 20
+_STOCK_GAS = GasRules()
 
 # Forks by the key that switches them on in geth's chain config, in order of activation.
 _BLOCK_FORKS: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -78,7 +79,7 @@ class GenesisSettings:
     accounts: tuple[str, ...]
     balance: int
     coinbase: str = _ZERO_ADDRESS
-    gas_rules: GasRules = GasRules()
+    gas_rules: GasRules = _STOCK_GAS
     code_size_limit: int | None = None
 
 
