@@ -7,9 +7,6 @@ that a project can bring its state along.
 
 from __future__ import annotations
 
-import gzip
-import shutil
-import zlib
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -32,6 +29,9 @@ def normalise(source: Path, target: Path, max_bytes: int) -> Path:
 
     ``max_bytes`` bounds the unpacked size, so that a small file cannot fill the disk.
     """
+    import gzip
+    import zlib
+
     plain = target.with_suffix(".plain")
     try:
         with source.open("rb") as file:
@@ -56,6 +56,9 @@ def normalise(source: Path, target: Path, max_bytes: int) -> Path:
 
 def pack(plain: Path, target: Path) -> None:
     """Packs a plain state file with gzip."""
+    import gzip
+    import shutil
+
     with plain.open("rb") as source, gzip.open(target, "wb", compresslevel=4) as out:
         shutil.copyfileobj(source, out, _CHUNK)
 

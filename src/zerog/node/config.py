@@ -32,31 +32,37 @@ _MAX_INT = 2**63 - 1
 class ChainSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Rules of the chain. They matter when the genesis is made; a stored chain keeps its own."""
 
-    chain_id: Annotated[
-        int | None, Meta(gt=0, le=_MAX_INT, description="chain id; the profile's when absent")
-    ] = None
-    hardfork: Annotated[str | None, Meta(description="newest hard fork that is active, frontier to bpo2")] = (
-        None
-    )
-    gas_limit: Annotated[int | None, Meta(ge=5000, le=_MAX_INT, description="gas limit of a block")] = None
+    chain_id: (
+        Annotated[int, Meta(gt=0, le=_MAX_INT, description="chain id; the profile's when absent")] | None
+    ) = None
+    hardfork: Annotated[str, Meta(description="newest hard fork that is active, frontier to bpo2")] = None
+    gas_limit: (
+        Annotated[int | None, Meta(ge=5000, le=_MAX_INT, description="gas limit of a block")] | None
+    ) = None
     disable_block_gas_limit: Annotated[bool, Meta(description="blocks take any amount of gas")] = False
-    base_fee: Annotated[
-        int | None, Meta(ge=0, le=_MAX_INT, description="base fee of the genesis block, wei")
-    ] = None
-    timestamp: Annotated[
-        int | None,
-        Meta(ge=0, le=2**40, description="time of the genesis block, UNIX seconds; now when absent"),
-    ] = None
-    code_size_limit: Annotated[
-        int | None,
-        Meta(ge=1, le=2**24, description="largest contract code, bytes; 24576 (EIP-170) when absent"),
-    ] = None
+    base_fee: (
+        Annotated[int, Meta(ge=0, le=_MAX_INT, description="base fee of the genesis block, wei")] | None
+    ) = None
+    timestamp: (
+        Annotated[
+            int,
+            Meta(ge=0, le=2**40, description="time of the genesis block, UNIX seconds; now when absent"),
+        ]
+        | None
+    ) = None
+    code_size_limit: (
+        Annotated[
+            int,
+            Meta(ge=1, le=2**24, description="largest contract code, bytes; 24576 (EIP-170) when absent"),
+        ]
+        | None
+    ) = None
     coinbase: Annotated[
         str, Meta(pattern="^0x[0-9a-fA-F]{40}$", description="address that collects the fees")
     ] = "0x" + "00" * 20
-    genesis: Annotated[
-        str | None, Meta(description="genesis file in geth's format instead of the devnet's own")
-    ] = None
+    genesis: (
+        Annotated[str, Meta(description="genesis file in geth's format instead of the devnet's own")] | None
+    ) = None
 
 
 class AccountSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -82,9 +88,9 @@ class MiningSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         Literal["automine", "interval", "mixed", "manual"],
         Meta(description="automine: a block per transaction; interval; mixed: both; manual: on request"),
     ] = "automine"
-    block_time: Annotated[
-        float | None, Meta(gt=0, le=10**9, description="seconds between blocks (interval, mixed)")
-    ] = None
+    block_time: (
+        Annotated[float, Meta(gt=0, le=10**9, description="seconds between blocks (interval, mixed)")] | None
+    ) = None
     batch: Annotated[
         int, Meta(ge=1, le=1_000_000, description="most transactions that one automined block takes")
     ] = 1
@@ -120,35 +126,59 @@ class RpcSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
 
     host: Annotated[str, Meta(min_length=1, description="address to listen on")] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535, description="port; 0 takes a free one")] = 8545
-    cors: Annotated[list[str], Meta(description="origins that a browser page may come from")] = ["*"]
-    max_body: Annotated[int, Meta(ge=1024, le=1 << 30, description="largest request, bytes")] = 32 << 20
-    max_batch: Annotated[int, Meta(ge=1, le=1_000_000, description="most calls in one batch")] = 2_000
-    max_connections: Annotated[int, Meta(ge=1, le=1_000_000, description="most open connections")] = 4_096
+    cors: Annotated[tuple[str, ...], Meta(description="origins that a browser page may come from")] = ("*",)
+    max_body: Annotated[int, Meta(ge=1024, le=1 << 30, description="largest request, bytes")] = 15 << 20
+    max_batch: Annotated[int, Meta(ge=1, le=1_000_000, description="most calls in one batch")] = 1_000
+    max_connections: Annotated[int, Meta(ge=1, le=1_000_000, description="most open connections")] = 12_000
+    max_result: Annotated[int, Meta(ge=1024, le=1 << 32, description="largest answer, bytes")] = 128 << 20
+    max_filters: Annotated[int, Meta(ge=1, le=10**7, description="most filters alive at a time")] = 10_000
+    max_subscriptions: Annotated[
+        int, Meta(ge=1, le=10**6, description="most subscriptions of one WebSocket connection")
+    ] = 1_000
     gas_cap: Annotated[
         int, Meta(ge=21_000, le=_MAX_INT, description="gas that eth_call and eth_estimateGas may use")
-    ] = 200_000_000
-    call_timeout_ms: Annotated[
-        int, Meta(ge=1, le=3_600_000, description="longest eth_call or trace, milliseconds")
-    ] = 20_000
+    ] = 50_000_000
     log_range: Annotated[
         int, Meta(ge=1, le=10**9, description="most blocks that one eth_getLogs may span")
-    ] = 1_000_000
+    ] = 100_000
+    call_timeout_ms: Annotated[
+        int, Meta(ge=1, le=3_600_000, description="longest eth_call or trace, milliseconds")
+    ] = 5_000
+    bridge_timeout_ms: Annotated[
+        int, Meta(ge=1, le=86_400_000, description="longest call of a method written in Python, milliseconds")
+    ] = 120_000
+    mine_wait_ms: Annotated[
+        int,
+        Meta(
+            ge=0, le=3_600_000, description="longest wait of a sender for its automined block, milliseconds"
+        ),
+    ] = 10_000
+    filter_ttl_secs: Annotated[
+        int, Meta(ge=1, le=10**7, description="seconds after which a filter that nobody polls is forgotten")
+    ] = 300
+    transfer_timeout_secs: Annotated[
+        int, Meta(ge=1, le=86_400, description="seconds that a request or an answer may take on the wire")
+    ] = 60
+    idle_timeout_secs: Annotated[
+        int, Meta(ge=1, le=10**7, description="seconds after which a silent connection is closed")
+    ] = 600
 
 
 class NodeSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Where the node keeps its data, and how it talks."""
 
-    data_dir: Annotated[
-        str | None, Meta(description="data directory; ~/.local/share/zerog/<profile> when absent")
-    ] = None
+    data_dir: (
+        Annotated[str, Meta(description="data directory; ~/.local/share/zerog/<profile> when absent")] | None
+    ) = None
     ephemeral: Annotated[bool, Meta(description="keep nothing: a throw-away chain")] = False
     sync: Annotated[
         Literal["safe", "full"],
         Meta(description="full: fsync per block; safe: a power cut may lose the last blocks, never more"),
     ] = "safe"
-    history_blocks: Annotated[
-        int | None, Meta(ge=1, le=_MAX_INT, description="blocks whose state is kept; all when absent")
-    ] = None
+    history_blocks: (
+        Annotated[int, Meta(ge=1, le=_MAX_INT, description="blocks whose state is kept; all when absent")]
+        | None
+    ) = None
     max_bytes: Annotated[
         int, Meta(ge=64 << 20, le=1 << 46, description="largest size of the database, bytes")
     ] = 1 << 40
@@ -257,9 +287,10 @@ def _options(struct: type[Struct], prefix: str) -> Iterator[tuple[str, str, Any]
         if isinstance(default, Struct):
             yield from _options(type(default), f"{prefix}{name}.")
             continue
-        description = ""
-        if get_origin(hint) is Annotated:
-            description = next((m.description or "" for m in get_args(hint) if isinstance(m, Meta)), "")
+        if get_origin(hint) is not Annotated:
+            # An optional one: Annotated[...] | None.
+            hint = next((arm for arm in get_args(hint) if get_origin(arm) is Annotated), hint)
+        description = next((m.description or "" for m in get_args(hint) if isinstance(m, Meta)), "")
         yield f"{prefix}{name}", description, default
 
 
@@ -288,7 +319,7 @@ def to_toml(config: Config, *, commented: bool = False) -> str:
 def _toml_value(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return "[" + ", ".join(_toml_value(item) for item in value) + "]"
     if isinstance(value, str):
         # A JSON string is a valid TOML basic string.

@@ -5,6 +5,7 @@ Layout, format 1::
     <data dir>/
       zerog.json      identity: format, profile, chain id (written last when the chain is made)
       genesis.json    the genesis that the chain was made from, in geth's format
+      accounts.json   mnemonic and path of the devnet's accounts (0600), unless they are the public ones
       lock            held by the running node
       chain/          database of the native engine
       keys/           key files of `zerog accounts`
@@ -31,11 +32,12 @@ from zerog.errors import CorruptDataDir, DataDirError, DataDirLocked, ForeignDat
 FORMAT = 1
 IDENTITY = "zerog.json"
 GENESIS = "genesis.json"
+ACCOUNTS = "accounts.json"
 LOCK = "lock"
 CHAIN = "chain"
 KEYS = "keys"
 CONFIG = "config.toml"
-_OURS = frozenset({IDENTITY, GENESIS, LOCK, CHAIN, KEYS, CONFIG})
+_OURS = frozenset({IDENTITY, GENESIS, ACCOUNTS, LOCK, CHAIN, KEYS, CONFIG})
 
 
 class Identity(msgspec.Struct, frozen=True, rename="camel"):
@@ -44,6 +46,14 @@ class Identity(msgspec.Struct, frozen=True, rename="camel"):
     format: int
     profile: str
     chain_id: int
+
+
+class StoredAccounts(msgspec.Struct, frozen=True, rename="camel"):
+    """Where the keys of a devnet's accounts come from."""
+
+    mnemonic: str
+    derivation_path: str
+    count: int
 
 
 def home() -> Path:
@@ -139,9 +149,21 @@ class DataDir:
             raise _corrupt(self.path, f"{IDENTITY} says chain {identity.chain_id}, {GENESIS} says {stored}")
         return genesis
 
-    def create(self, profile: str, genesis: Genesis) -> Genesis:
+    def accounts(self) -> StoredAccounts | None:
+        """The accounts that the chain was made with, unless they are the public ones."""
+        file = self.path / ACCOUNTS
+        try:
+            return msgspec.json.decode(file.read_bytes(), type=StoredAccounts)
+        except FileNotFoundError:
+            return None
+        except (OSError, msgspec.DecodeError):
+            raise _corrupt(self.path, f"{ACCOUNTS} cannot be read") from None
+
+    def create(self, profile: str, genesis: Genesis, accounts: StoredAccounts | None = None) -> Genesis:
         """Records the chain that this directory holds from now on."""
         _write(self.path / GENESIS, encode(genesis))
+        if accounts is not None:
+            _write(self.path / ACCOUNTS, msgspec.json.encode(accounts), mode=0o600)
         identity = Identity(FORMAT, profile, genesis_chain_id(genesis))
         _write(self.path / IDENTITY, msgspec.json.format(msgspec.json.encode(identity)) + b"\n")
         return genesis
@@ -236,10 +258,11 @@ def _corrupt(path: Path, reason: str) -> CorruptDataDir:
     )
 
 
-def _write(path: Path, data: bytes) -> None:
+def _write(path: Path, data: bytes, mode: int = 0o644) -> None:
     """Writes a file so that a crash leaves the old one or the new one."""
     fresh = path.with_name(path.name + ".new")
-    with fresh.open("wb") as file:
+    fresh.unlink(missing_ok=True)
+    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
+import secrets
 import time
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -32,15 +31,24 @@ class DevnetControl:
     transaction_order: str = "fees"
     set_logging: Callable[[bool], None] = lambda on: None
     clock: Callable[[], float] = time.time
-    instance_id: str = field(default_factory=lambda: "0x" + uuid.uuid4().hex * 2)
+    instance_id: str = field(default_factory=lambda: "0x" + secrets.token_hex(32))
 
     async def turn(self, function: Callable[[], T]) -> T:
         """Runs ``function`` between two blocks."""
+        # asyncio is loaded while the first methods are already served: see `zerog.node.loop`.
+        import asyncio
+
         return await asyncio.wrap_future(self.sequencer.submit(function))
 
     async def rpc(self, method: str, *params: Any) -> Any:
         """Calls a native method off the event loop; raises `RpcError`."""
-        return await asyncio.to_thread(self.engine.request, method, list(params))
+        return await self.blocking(lambda: self.engine.request(method, list(params)))
+
+    async def blocking(self, function: Callable[[], T]) -> T:
+        """Runs ``function`` off the event loop, beside blocks and turns."""
+        import asyncio
+
+        return await asyncio.to_thread(function)
 
     def now(self) -> int:
         """Whole UNIX seconds of the wall clock."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +131,8 @@ async def reset(net: DevnetControl, forking: Any = None) -> None:
 async def dump_state(net: DevnetControl, preserve_historical_states: bool | None = None) -> str:
     """The state as hexadecimal of a gzip file (see docs/chain.md for its format)."""
 
+    import tempfile
+
     def dump() -> str:
         with tempfile.TemporaryDirectory(prefix="zerog-") as folder:
             plain, packed = Path(folder) / "state", Path(folder) / "state.gz"
@@ -140,12 +140,14 @@ async def dump_state(net: DevnetControl, preserve_historical_states: bool | None
             pack(plain, packed)
             return "0x" + packed.read_bytes().hex()
 
-    return await asyncio.to_thread(dump)
+    return await net.blocking(dump)
 
 
 @METHODS.handler("anvil_loadState", "hardhat_loadState")
 async def load_state(net: DevnetControl, state: Data) -> bool:
     """Merges a dumped state: zerog's or anvil's, gzip or plain, as hexadecimal."""
+    import tempfile
+
     with tempfile.TemporaryDirectory(prefix="zerog-") as folder:
         packed = Path(folder) / "state.bin"
 
@@ -154,7 +156,7 @@ async def load_state(net: DevnetControl, state: Data) -> bool:
             return normalise(packed, Path(folder) / "state", MAX_STATE_BYTES)
 
         try:
-            plain = await asyncio.to_thread(unpack)
+            plain = await net.blocking(unpack)
         except ZerogError as error:
             raise InvalidParams(f"invalid argument 0 (state): {error}") from None
         await net.turn(lambda: net.engine.load_state(plain))
