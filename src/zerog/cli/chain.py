@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -78,7 +79,7 @@ def import_blocks(file: Path, data_dir: Path | None, profile: str) -> None:
 @contextmanager
 def _progress(file: Path) -> Iterator[Callable[[int], None] | None]:
     """A counter on a terminal; nothing in a pipe and under ``--json``."""
-    if wants_json() or not click.get_text_stream("stderr").isatty():
+    if wants_json() or not sys.stderr.isatty():
         yield None
         return
     try:

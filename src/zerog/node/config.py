@@ -35,10 +35,10 @@ class ChainSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     chain_id: (
         Annotated[int, Meta(gt=0, le=_MAX_INT, description="chain id; the profile's when absent")] | None
     ) = None
-    hardfork: Annotated[str, Meta(description="newest hard fork that is active, frontier to bpo2")] = None
-    gas_limit: (
-        Annotated[int | None, Meta(ge=5000, le=_MAX_INT, description="gas limit of a block")] | None
-    ) = None
+    hardfork: Annotated[str, Meta(description="newest hard fork that is active, frontier to bpo2")] | None = (
+        None
+    )
+    gas_limit: Annotated[int, Meta(ge=5000, le=_MAX_INT, description="gas limit of a block")] | None = None
     disable_block_gas_limit: Annotated[bool, Meta(description="blocks take any amount of gas")] = False
     base_fee: (
         Annotated[int, Meta(ge=0, le=_MAX_INT, description="base fee of the genesis block, wei")] | None

@@ -38,7 +38,7 @@ class StoredChain:
     genesis: Genesis
 
 
-def _open_engine(directory: DataDir, genesis: Genesis) -> ChainEngine:
+def _open_engine(directory: DataDir, profile: str, genesis: Genesis) -> ChainEngine:
     from zerog.node.config import Config
 
     settings = Config().node
@@ -51,7 +51,7 @@ def _open_engine(directory: DataDir, genesis: Genesis) -> ChainEngine:
             "max_bytes": settings.max_bytes,
             "coinbase": "0x" + "00" * 20,
             "gas_limit": 0,
-            "devnet": False,
+            "devnet": profile_of(profile).devnet_controls,
         }
     )
 
@@ -60,9 +60,9 @@ def _open_engine(directory: DataDir, genesis: Genesis) -> ChainEngine:
 def opened(path: Path) -> Iterator[StoredChain]:
     """Opens the chain in a directory; raises `DataDirError` and its kin."""
     with existing(path) as directory:
-        genesis = directory.genesis()
-        assert genesis is not None
-        engine = _open_engine(directory, genesis)
+        genesis, identity = directory.genesis(), directory.identity()
+        assert genesis is not None and identity is not None
+        engine = _open_engine(directory, identity.profile, genesis)
         try:
             yield StoredChain(directory, engine, genesis)
         finally:
@@ -80,7 +80,7 @@ def create(path: Path, profile: str, genesis_file: Path) -> ChainInfo:
                 hint="choose another --data-dir, or remove it",
             )
         # The engine checks the whole genesis; only then does the directory say that it holds a chain.
-        engine = _open_engine(directory, genesis)
+        engine = _open_engine(directory, name, genesis)
         try:
             directory.create(name, genesis)
             return describe(StoredChain(directory, engine, genesis))
