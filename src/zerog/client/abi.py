@@ -142,7 +142,7 @@ def _named(parts: Sequence[Parameter], values: tuple[Any, ...]) -> tuple[Any, ..
 
 @cache
 def _struct(names: tuple[str, ...]) -> Any:
-    return namedtuple("Struct", names)  # type: ignore[misc]
+    return namedtuple("Struct", names)
 
 
 @dataclass(frozen=True)

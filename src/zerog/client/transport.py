@@ -160,7 +160,7 @@ class HttpTransport:
     def _exchange(self, connection: http.client.HTTPConnection, body: bytes) -> bytes:
         if connection.sock is None:
             connection.connect()
-            opened: socket.socket = connection.sock
+            opened: Any = connection.sock
             opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.request("POST", self._path, body, {"Content-Type": "application/json"})
         response = connection.getresponse()
