@@ -26,6 +26,7 @@ pub mod header;
 pub mod memory;
 pub mod receipt;
 mod requests;
+pub mod simulate;
 pub mod spec;
 
 pub use block::{build_block, execute_block};

@@ -33,6 +33,7 @@ mod message;
 mod outcome;
 mod overlay;
 mod precompile;
+mod transfers;
 mod watchdog;
 
 /// No inspector.
@@ -43,6 +44,7 @@ pub use revm_inspectors::access_list::AccessListInspector as AccessListRecorder;
 pub use message::{Checks, Message};
 pub use outcome::{EvmError, Halt, InvalidKind, Outcome};
 pub use overlay::Overlay;
+pub use transfers::{IndexedLog, LogRecorder};
 pub use precompile::{Precompile, PrecompileCall, PrecompileResult, PrecompileSet};
 
 use handler::TransactionHandler;
@@ -164,6 +166,11 @@ impl<'a, I> Machine<'a, I> {
     /// The precompile at `from` answers at `to` instead (a state override of simulated calls).
     pub fn move_precompile(&mut self, from: Address, to: Address) -> bool {
         self.evm.precompiles.move_precompiles([(from, to)]).is_ok()
+    }
+
+    /// Calls of `address` meet its code, if any, from now on.
+    pub fn remove_precompile(&mut self, address: &Address) {
+        self.evm.precompiles.apply_precompile(address, |_| None);
     }
 
     pub fn is_precompile(&self, address: &Address) -> bool {
