@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -13,14 +14,16 @@ import pytest
 
 CLIENTS = Path(__file__).parent / "clients"
 ZEROG = Path(sys.executable).parent / "zerog"
+# The public suites lie beside the checkout or where ZEROG_FIXTURES says; tests skip where they are absent.
+FIXTURES = Path(os.environ.get("ZEROG_FIXTURES", Path(__file__).parents[3] / "shared" / "fixtures"))
 
 
 class Node:
-    """A running `zerog up`; `banner` is its `--json` line."""
+    """A running `zerog up` (ephemeral unless `flags` say where); `banner` is its `--json` line."""
 
     def __init__(self, *flags: str) -> None:
         self.process = subprocess.Popen(
-            [ZEROG, "up", "--ephemeral", "--chain-only", "--port", "0", "--json", *flags],
+            [ZEROG, "up", "--chain-only", "--port", "0", "--json", *(flags or ["--ephemeral"])],
             stdout=subprocess.PIPE,
             text=True,
         )

@@ -14,7 +14,9 @@ pytestmark = pytest.mark.conformance
 
 
 def hardhat(clients: Path, out: Path, url: str, *arguments: str, fork: bool = False) -> str:
-    environment = dict(os.environ, ZEROG_URL=url, HARDHAT_OUT=str(out), HARDHAT_DISABLE_TELEMETRY_PROMPT="true")
+    environment = dict(
+        os.environ, ZEROG_URL=url, HARDHAT_OUT=str(out), HARDHAT_DISABLE_TELEMETRY_PROMPT="true"
+    )
     if fork:
         environment["FORK"] = "1"
     done = subprocess.run(

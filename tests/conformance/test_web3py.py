@@ -30,7 +30,9 @@ def w3(node: Node) -> Web3:
 
 @pytest.fixture(scope="module")
 def compiled(clients: Path) -> dict[str, Any]:
-    out = subprocess.run(["node", "-e", PROGRAM, "x", "y"], cwd=clients, capture_output=True, text=True, check=True)
+    out = subprocess.run(
+        ["node", "-e", PROGRAM, "x", "y"], cwd=clients, capture_output=True, text=True, check=True
+    )
     return json.loads(out.stdout)  # type: ignore[no-any-return]
 
 
@@ -48,7 +50,9 @@ def send(w3: Web3, **fields: Any) -> Any:
 @pytest.fixture(scope="module")
 def probe(w3: Web3, compiled: dict[str, Any]) -> Any:
     factory = w3.eth.contract(abi=compiled["abi"], bytecode=compiled["bytecode"])
-    receipt = w3.eth.wait_for_transaction_receipt(factory.constructor(7).transact({"from": w3.eth.accounts[0]}))
+    receipt = w3.eth.wait_for_transaction_receipt(
+        factory.constructor(7).transact({"from": w3.eth.accounts[0]})
+    )
     return w3.eth.contract(address=receipt["contractAddress"], abi=compiled["abi"])
 
 
@@ -71,7 +75,9 @@ def test_reverts_are_decoded(probe: Any) -> None:
     with pytest.raises(ContractLogicError, match="refused on purpose"):
         probe.functions.refuse().call()
     with pytest.raises(ContractCustomError):
-        probe.functions.raise_(1).call() if hasattr(probe.functions, "raise_") else probe.functions["raise"](1).call()
+        probe.functions.raise_(1).call() if hasattr(probe.functions, "raise_") else probe.functions["raise"](
+            1
+        ).call()
 
 
 @pytest.mark.parametrize(
@@ -115,7 +121,11 @@ def test_new_heads_and_logs_arrive_over_websocket(node: Node, w3: Web3, probe: A
             heads = await live.eth.subscribe("newHeads")
             logs = await live.eth.subscribe("logs", {"address": probe.address})
             sent = await live.eth.send_transaction(
-                {"from": w3.eth.accounts[0], "to": probe.address, "data": probe.encode_abi("set", [9, "live"])}
+                {
+                    "from": w3.eth.accounts[0],
+                    "to": probe.address,
+                    "data": probe.encode_abi("set", [9, "live"]),
+                }
             )
             receipt = await live.eth.wait_for_transaction_receipt(sent)
             seen: dict[str, int] = {}
@@ -139,7 +149,9 @@ def test_snapshot_impersonation_and_time(w3: Web3, probe: Any) -> None:
     snapshot = request("evm_snapshot", [])["result"]  # type: ignore[arg-type]
     request("anvil_setBalance", [whale, hex(10**18)])  # type: ignore[arg-type]
     request("anvil_impersonateAccount", [whale])  # type: ignore[arg-type]
-    receipt = w3.eth.wait_for_transaction_receipt(w3.eth.send_transaction({"from": whale, "to": OTHER, "value": 1}))
+    receipt = w3.eth.wait_for_transaction_receipt(
+        w3.eth.send_transaction({"from": whale, "to": OTHER, "value": 1})
+    )
     assert receipt["from"] == whale
     start = w3.eth.get_block("latest")["timestamp"]
     request("evm_increaseTime", [3600])  # type: ignore[arg-type]

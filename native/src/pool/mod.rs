@@ -95,6 +95,8 @@ impl Pool {
     pub fn has_ready(&self, _base_fee: u64) -> bool { todo!() }
     /// Called (outside the lock) with every batch that became pending, for subscriptions and automine.
     pub fn set_listener(&self, _f: Box<dyn Fn(&[Arc<SignedTx>]) + Send + Sync>) { todo!() }
+    /// Re-inserts what the journal of the last run holds; returns how many were taken.
+    pub fn load_journal(&self, _ctx: &PoolContext, _state: &dyn StateRead) -> usize { todo!() }
     /// Writes the journal out compactly (also on close).
     pub fn flush_journal(&self) -> std::io::Result<()> { todo!() }
 }
