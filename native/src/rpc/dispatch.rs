@@ -11,8 +11,12 @@ use serde_json::value::RawValue;
 
 pub use super::config::RpcConfig;
 use super::error::RpcError;
+use super::eth::Caches;
+use super::filters::Filters;
 use super::json::Json;
 use super::params::Params;
+use super::pubsub::Hub;
+use super::wallet::{Wallet, WalletError};
 use crate::engine::Engine;
 use crate::state::View;
 
@@ -20,6 +24,18 @@ use crate::state::View;
 pub struct Context {
     pub engine: Arc<Engine>,
     pub config: RpcConfig,
+    pub wallet: Wallet,
+    pub(super) eth: Caches,
+    pub(super) filters: Filters,
+    pub(super) hub: Hub,
+}
+
+impl Context {
+    pub fn new(engine: Arc<Engine>, config: RpcConfig) -> Result<Context, WalletError> {
+        let wallet = Wallet::new(&config.accounts)?;
+        let filters = Filters::new(&config);
+        Ok(Context { engine, config, wallet, eth: Caches::default(), filters, hub: Hub::default() })
+    }
 }
 
 /// One call, or consecutive calls of a batch: they read one consistent view of the chain.
@@ -181,7 +197,7 @@ impl Table {
         self.rows.get(name)
     }
 
-    pub fn names(&self) -> impl Iterator<Item = &'static str> + '_ {
+    pub fn names(&self) -> impl Iterator<Item = &str> {
         self.rows.keys().copied()
     }
 }

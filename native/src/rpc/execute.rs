@@ -3,9 +3,10 @@
 //! Calls of a batch run in their order. Short ones run where they are, sharing one view of the chain while they follow
 //! one another; long ones move to a bounded pool; neighbouring raw transactions become one submission to the pool.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::value::RawValue;
 use tokio::sync::Semaphore;
@@ -107,11 +108,7 @@ impl Dispatcher {
         Dispatcher::with_tables(context, bridge, super::TABLES)
     }
 
-    pub(super) fn with_tables(
-        context: Arc<Context>,
-        bridge: Option<BridgeHandle>,
-        tables: &[&[Method]],
-    ) -> Dispatcher {
+    pub(super) fn with_tables(context: Arc<Context>, bridge: Option<BridgeHandle>, tables: &[&[Method]]) -> Dispatcher {
         Dispatcher { context, table: Table::new(tables), heavy: HeavyPool::new(), bridge }
     }
 
@@ -239,7 +236,7 @@ impl Dispatcher {
             }
             *next += 1;
             // The clock is read now and then: most calls are far shorter than a slice.
-            if (*next - begun) % 8 == 0 && scope.opened().elapsed() > SLICE {
+            if (*next - begun).is_multiple_of(8) && scope.opened().elapsed() > SLICE {
                 return if *next < items.len() { Stopped::Slice } else { Stopped::End };
             }
         }
@@ -351,7 +348,7 @@ impl Dispatcher {
                 Ok(())
             }
             Special::Subscribe => session_of(session)?.subscribe(&self.context, params, out),
-            Special::Unsubscribe => session_of(session)?.unsubscribe(params, out),
+            Special::Unsubscribe => session_of(session)?.unsubscribe(&self.context, params, out),
             Special::Modules => {
                 self.modules(out);
                 Ok(())
@@ -361,10 +358,7 @@ impl Dispatcher {
 
     /// How many of the first items are raw submissions: they go into the pool as one.
     fn raw_transactions(&self, items: &[Item<'_>]) -> usize {
-        items
-            .iter()
-            .take_while(|item| item.as_ref().is_ok_and(|call| call.method == "eth_sendRawTransaction"))
-            .count()
+        items.iter().take_while(|item| item.as_ref().is_ok_and(|call| call.method == "eth_sendRawTransaction")).count()
     }
 
     async fn batch_raw(self: &Arc<Self>, items: &[Item<'_>], out: &mut Json) {
@@ -380,11 +374,9 @@ impl Dispatcher {
     /// rpc_modules: every namespace that answers here.
     fn modules(&self, out: &mut Json) {
         let bridged = self.bridge.as_ref().map(BridgeHandle::method_names).unwrap_or_default();
-        let names = self.table.names().chain(SPECIALS.iter().map(|(name, _)| *name));
-        let spaces: std::collections::BTreeSet<&str> = names
-            .chain(bridged.iter().map(String::as_str))
-            .filter_map(|name| name.split_once('_').map(|(space, _)| space))
-            .collect();
+        let native = self.table.names().chain(SPECIALS.iter().map(|(name, _)| *name));
+        let names = native.chain(bridged.iter().map(String::as_str));
+        let spaces: BTreeSet<&str> = names.filter_map(|name| name.split_once('_').map(|(space, _)| space)).collect();
         let mut object = out.object();
         for space in spaces {
             object.field(space).string("1.0");

@@ -8,17 +8,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use alloy_primitives::hex;
-use alloy_rpc_types_eth::{BlockNumberOrTag, FilterBlockOption};
 use parking_lot::Mutex;
-use serde_json::value::RawValue;
 
-use super::dispatch::{method, run, Class, Method, RpcConfig, Scope};
+use super::dispatch::{method, Class, Method, RpcConfig, Scope};
 use super::error::RpcError;
-use super::eth;
-use super::eth::encode;
+use super::eth::logs::{write_logs, LogQuery, LogRange};
+use super::eth::{encode, BlockId};
 use super::json::Json;
-use super::params::{missing, Params};
-use super::pubsub::log_criteria;
+use super::params::Params;
 use crate::primitives::SignedTx;
 
 pub const METHODS: &[Method] = &[
@@ -41,8 +38,7 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 enum Kind {
     Blocks,
-    /// The filter object as it came, and its own bounds.
-    Logs { object: Arc<str>, from: u64, to: u64 },
+    Logs(Arc<LogQuery>),
     Pending { full: bool },
 }
 
@@ -101,7 +97,7 @@ impl Filters {
         }
         let next = match kind {
             Kind::Pending { .. } => installed.pending.end(),
-            Kind::Blocks | Kind::Logs { .. } => next,
+            Kind::Blocks | Kind::Logs(_) => next,
         };
         let id = rand::random();
         installed.filters.insert(id, Filter { kind, next, polled: now });
@@ -150,9 +146,6 @@ fn not_found() -> RpcError {
 
 fn id_of(params: &Params<'_>) -> Result<u128, RpcError> {
     params.at_most(1)?;
-    if params.raw(0).is_none() {
-        return Err(missing(0));
-    }
     let text: String = params.required(0)?;
     let mut bytes = [0u8; 16];
     let digits = text.strip_prefix("0x").ok_or_else(not_found)?;
@@ -169,20 +162,8 @@ fn install(scope: &Scope<'_>, kind: Kind, out: &mut Json) -> Result<(), RpcError
 
 fn new_filter(scope: &Scope<'_>, params: Params<'_>, out: &mut Json) -> Result<(), RpcError> {
     params.at_most(1)?;
-    let object = params.required_raw(0)?;
-    let criteria = log_criteria(&params, 0)?;
-    let (from, to) = match criteria.block_option {
-        FilterBlockOption::Range { from_block, to_block } => (number_of(from_block, 0), number_of(to_block, u64::MAX)),
-        FilterBlockOption::AtBlockHash(_) => (u64::MAX, 0),
-    };
-    install(scope, Kind::Logs { object: object.get().into(), from, to }, out)
-}
-
-fn number_of(block: Option<BlockNumberOrTag>, otherwise: u64) -> u64 {
-    match block {
-        Some(BlockNumberOrTag::Number(number)) => number,
-        _ => otherwise,
-    }
+    let query = LogQuery::argument(&params, 0)?;
+    install(scope, Kind::Logs(Arc::new(query)), out)
 }
 
 fn new_block_filter(scope: &Scope<'_>, params: Params<'_>, out: &mut Json) -> Result<(), RpcError> {
@@ -210,7 +191,7 @@ fn uninstall(scope: &Scope<'_>, params: Params<'_>, out: &mut Json) -> Result<()
 /// What a poll has to read.
 enum Due {
     Blocks { from: u64, to: u64 },
-    Logs { object: Arc<str>, from: u64, to: u64 },
+    Logs(Option<LogQuery>),
     Pending { transactions: Vec<Arc<SignedTx>>, full: bool },
 }
 
@@ -225,9 +206,9 @@ fn changes(scope: &Scope<'_>, params: Params<'_>, out: &mut Json) -> Result<(), 
                 filter.next = from.max(to + 1);
                 Due::Blocks { from, to }
             }
-            Kind::Logs { object, from: lowest, to: highest } => {
+            Kind::Logs(query) => {
                 filter.next = from.max(head + 1);
-                Due::Logs { object: Arc::clone(object), from: from.max(*lowest), to: head.min(*highest) }
+                Due::Logs(since(query, from, head))
             }
             Kind::Pending { full } => {
                 let skip = from.saturating_sub(pending.first) as usize;
@@ -238,11 +219,11 @@ fn changes(scope: &Scope<'_>, params: Params<'_>, out: &mut Json) -> Result<(), 
     })?;
     match due {
         Due::Blocks { from, to } => block_hashes(scope, from, to, out),
-        Due::Logs { from, to, .. } if from > to => {
+        Due::Logs(Some(query)) => write_logs(scope, &query, out),
+        Due::Logs(None) => {
             out.raw("[]");
             Ok(())
         }
-        Due::Logs { object, from, to } => get_logs(scope, &within(&object, from, to)?, out),
         Due::Pending { transactions, full } => {
             out.array(&transactions, |out, tx| match full {
                 true => encode::transaction(out, tx, None),
@@ -262,32 +243,27 @@ fn block_hashes(scope: &Scope<'_>, from: u64, to: u64, out: &mut Json) -> Result
 
 fn logs(scope: &Scope<'_>, params: Params<'_>, out: &mut Json) -> Result<(), RpcError> {
     let id = id_of(&params)?;
-    let object = scope.context().filters.with(id, |filter, _| match &filter.kind {
-        Kind::Logs { object, .. } => Some(Arc::clone(object)),
+    let query = scope.context().filters.with(id, |filter, _| match &filter.kind {
+        Kind::Logs(query) => Some(Arc::clone(query)),
         Kind::Blocks | Kind::Pending { .. } => None,
     })?;
     // geth's answer for the other kinds, too.
-    get_logs(scope, &object.ok_or_else(not_found)?, out)
+    write_logs(scope, &*query.ok_or_else(not_found)?, out)
 }
 
-/// The same filter object over another range.
-fn within(object: &str, from: u64, to: u64) -> Result<String, RpcError> {
-    let mut members: serde_json::Map<String, serde_json::Value> =
-        serde_json::from_str(object).map_err(|error| RpcError::internal(error.to_string()))?;
-    members.insert("fromBlock".to_owned(), format!("{from:#x}").into());
-    members.insert("toBlock".to_owned(), format!("{to:#x}").into());
-    Ok(serde_json::Value::Object(members).to_string())
-}
-
-/// eth_getLogs itself: a filter finds what a direct question finds.
-fn get_logs(scope: &Scope<'_>, object: &str, out: &mut Json) -> Result<(), RpcError> {
-    let method = eth::METHODS
-        .iter()
-        .find(|method| method.name == "eth_getLogs")
-        .ok_or_else(|| RpcError::method_not_found("eth_getLogs"))?;
-    let params =
-        RawValue::from_string(format!("[{object}]")).map_err(|error| RpcError::internal(error.to_string()))?;
-    run(scope, method, Some(&params), out)
+/// The part of a query that blocks `first..=head` may answer; `None` when that is nothing.
+fn since(query: &LogQuery, first: u64, head: u64) -> Option<LogQuery> {
+    let LogRange::Between { from, to } = query.range else { return None };
+    let from = match from {
+        BlockId::Number(number) => first.max(number),
+        _ => first,
+    };
+    let to = match to {
+        BlockId::Number(number) => head.min(number),
+        _ => head,
+    };
+    let range = LogRange::Between { from: BlockId::Number(from), to: BlockId::Number(to) };
+    (from <= to).then(|| LogQuery { filter: query.filter.clone(), range })
 }
 
 #[cfg(test)]
@@ -326,13 +302,17 @@ mod tests {
         assert_eq!(filters.with(id, |filter, _| filter.next).unwrap(), 4);
     }
 
+    fn query(from: BlockId, to: BlockId) -> LogQuery {
+        LogQuery { filter: Default::default(), range: LogRange::Between { from, to } }
+    }
+
     #[test]
-    fn a_filter_object_keeps_its_criteria_over_another_range() {
-        let object = r#"{"fromBlock":"latest","address":"0xab","topics":[null]}"#;
-        let moved: serde_json::Value = serde_json::from_str(&within(object, 5, 16).unwrap()).unwrap();
-        assert_eq!(
-            moved,
-            serde_json::json!({"fromBlock":"0x5","toBlock":"0x10","address":"0xab","topics":[null]})
-        );
+    fn a_poll_asks_for_new_blocks_within_the_range_of_its_filter() {
+        let open = query(BlockId::Latest, BlockId::Latest);
+        let number = BlockId::Number;
+        assert_eq!(since(&open, 5, 9), Some(query(number(5), number(9))));
+        assert_eq!(since(&open, 10, 9), None);
+        assert_eq!(since(&query(number(7), number(8)), 5, 9), Some(query(number(7), number(8))));
+        assert_eq!(since(&query(number(0), number(4)), 5, 9), None);
     }
 }

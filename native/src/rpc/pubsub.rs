@@ -7,8 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
 
-use alloy_primitives::{hex, Address, B256};
-use alloy_rpc_types_eth::Filter;
+use alloy_primitives::hex;
 use hyper::body::Bytes;
 use parking_lot::{Mutex, RwLock};
 use serde_json::value::RawValue;
@@ -17,9 +16,10 @@ use tokio::sync::{mpsc, Notify};
 
 use super::dispatch::Context;
 use super::error::{RpcError, METHOD_NOT_FOUND};
-use super::eth::encode::{self, LogEncoder};
+use super::eth::encode;
+use super::eth::logs::{block_logs, LogFilter, LogQuery};
 use super::json::Json;
-use super::params::{invalid, Params};
+use super::params::Params;
 use crate::engine::ChainEvent;
 use crate::primitives::{Receipt, SealedBlock, SignedTx};
 
@@ -29,13 +29,11 @@ const QUEUE: usize = 8_192;
 const QUEUE_BYTES: usize = 16 << 20;
 /// Blocks that are sent after the fact when the reader of events lagged itself.
 const MAX_CATCH_UP: u64 = 4_096;
-/// More addresses or topics than this make matching slow for every block.
-const MAX_CRITERIA: usize = 1_000;
 
 /// What a subscription wants.
 enum Wanted {
     Heads,
-    Logs(Box<Filter>),
+    Logs(LogFilter),
     PendingHashes,
     PendingFull,
 }
@@ -102,7 +100,11 @@ impl Session {
         let kind: String = params.required(0)?;
         let wanted = match kind.as_str() {
             "newHeads" => Wanted::Heads,
-            "logs" => Wanted::Logs(Box::new(log_criteria(&params, 1)?)),
+            "logs" => Wanted::Logs(match params.raw(1) {
+                // The block range of the object, if any, does not matter here.
+                Some(_) => LogQuery::argument(&params, 1)?.filter,
+                None => LogFilter::default(),
+            }),
             "newPendingTransactions" => match params.optional::<bool>(1)? {
                 Some(true) => Wanted::PendingFull,
                 _ => Wanted::PendingHashes,
@@ -154,16 +156,6 @@ impl Session {
     }
 }
 
-/// Address and topics of a log filter; the block range, if any, does not matter here.
-pub(super) fn log_criteria(params: &Params<'_>, index: usize) -> Result<Filter, RpcError> {
-    let filter: Filter = params.optional(index)?.unwrap_or_default();
-    let size = filter.address.len() + filter.topics.iter().map(|set| set.len()).sum::<usize>();
-    if size > MAX_CRITERIA {
-        return Err(invalid(index, format!("want at most {MAX_CRITERIA} addresses and topics, got {size}")));
-    }
-    Ok(filter)
-}
-
 fn write_id(out: &mut Json, id: u128) {
     out.hex(id.to_be_bytes());
 }
@@ -199,7 +191,11 @@ impl Hub {
                     });
                     subscription.session.push(notification(*id, result));
                 }
-                Wanted::Logs(filter) => send_logs(*id, &subscription.session, filter, block, receipts),
+                Wanted::Logs(filter) => {
+                    for log in block_logs(filter, block, receipts, false) {
+                        subscription.session.push(notification(*id, &log));
+                    }
+                }
                 Wanted::PendingHashes | Wanted::PendingFull => {}
             }
         }
@@ -223,28 +219,6 @@ impl Hub {
             }
         }
     }
-}
-
-fn send_logs(id: u128, session: &Session, filter: &Filter, block: &SealedBlock, receipts: &[Receipt]) {
-    if !filter.matches_bloom(block.header.logs_bloom) {
-        return;
-    }
-    let encoder = LogEncoder::of(block);
-    let mut index = 0u64;
-    for (position, (receipt, tx)) in receipts.iter().zip(&block.transactions).enumerate() {
-        for log in &receipt.logs {
-            if matches(filter, log.address, log.topics()) {
-                let mut out = Json::new();
-                encoder.write(&mut out, log, &tx.hash, position as u64, index);
-                session.push(notification(id, out.as_bytes()));
-            }
-            index += 1;
-        }
-    }
-}
-
-fn matches(filter: &Filter, address: Address, topics: &[B256]) -> bool {
-    filter.matches_address(address) && filter.matches_topics(topics)
 }
 
 /// Feeds subscriptions and filters from the engine's events until the engine goes away.

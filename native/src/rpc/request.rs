@@ -306,7 +306,8 @@ mod tests {
 
     #[test]
     fn a_bad_element_does_not_spoil_its_batch() {
-        let Request::Batch(items) = parse(br#"[1,{"jsonrpc":"2.0","id":2,"method":"m"},{"foo":1}]"#, 10).unwrap() else {
+        let Request::Batch(items) = parse(br#"[1,{"jsonrpc":"2.0","id":2,"method":"m"},{"foo":1}]"#, 10).unwrap()
+        else {
             panic!("no batch")
         };
         assert_eq!(items.iter().map(Result::is_ok).collect::<Vec<_>>(), [false, true, false]);
@@ -323,7 +324,11 @@ mod tests {
 
     #[test]
     fn deep_nesting_is_read_without_recursion() {
-        let deep = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"m","params":{}{}}}"#, "[".repeat(100_000), "]".repeat(100_000));
+        let deep = format!(
+            r#"{{"jsonrpc":"2.0","id":1,"method":"m","params":{}{}}}"#,
+            "[".repeat(100_000),
+            "]".repeat(100_000)
+        );
         let call = call(&deep);
         assert!(deeper_than(call.params.unwrap().get(), 64));
         assert!(!deeper_than("[\"[[[[\\\"[[[[\", {}]", 2));

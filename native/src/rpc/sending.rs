@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use alloy_consensus::{SignableTransaction, TxEip4844Variant, TxType, TypedTransaction};
+use alloy_consensus::{SignableTransaction, TxEip4844, TxType, TypedTransaction};
 use alloy_eips::eip2718::Encodable2718;
 use alloy_primitives::{Address, Bytes, Signature, TxKind, B256, U256};
 use alloy_rpc_types_eth::TransactionRequest;
@@ -41,10 +41,8 @@ pub async fn send_raw_many(context: &Context, params: &[Option<&RawValue>]) -> V
     let decoded: Vec<Result<Bytes, RpcError>> = params.iter().map(|params| raw_of(*params)).collect();
     let raws: Vec<Bytes> = decoded.iter().filter_map(|raw| raw.as_ref().ok()).cloned().collect();
     let mut submitted = submit(context, raws).await.into_iter();
-    let outcomes: Vec<Result<B256, RpcError>> = decoded
-        .into_iter()
-        .map(|raw| raw.and_then(|_| submitted.next().unwrap_or_else(|| Err(no_answer()))))
-        .collect();
+    let outcomes: Vec<Result<B256, RpcError>> =
+        decoded.into_iter().map(|raw| raw.and_then(|_| submitted.next().unwrap_or_else(|| Err(no_answer())))).collect();
     if context.engine.automine() {
         let deadline = Instant::now() + mine_wait(context);
         for hash in outcomes.iter().flatten() {
@@ -117,7 +115,7 @@ fn raw_of(params: Option<&RawValue>) -> Result<Bytes, RpcError> {
 
 async fn submit(context: &Context, raws: Vec<Bytes>) -> Vec<Result<B256, RpcError>> {
     let count = raws.len();
-    let small = count <= INLINE_COUNT && raws.iter().map(Bytes::len).sum::<usize>() <= INLINE_BYTES;
+    let small = count <= INLINE_COUNT && raws.iter().map(|raw| raw.len()).sum::<usize>() <= INLINE_BYTES;
     let outcomes = if small {
         context.engine.submit(&raws)
     } else {
@@ -146,7 +144,8 @@ pub fn fill_and_submit(context: &Context, params: Option<&RawValue>) -> Result<B
     match context.wallet.signer(&filled.sender) {
         Some(signer) => {
             let raw = sign(signer, filled.tx)?;
-            context.engine.submit(&[raw]).pop().unwrap_or_else(|| Err(crate::pool::PoolError::Full)).map_err(Into::into)
+            let outcome = context.engine.submit(&[raw]).pop();
+            outcome.ok_or_else(no_answer)?.map_err(RpcError::from)
         }
         None => {
             let controls = context.engine.controls();
@@ -174,7 +173,7 @@ fn impersonate(filled: Filled) -> SignedTx {
         alloy_consensus::TxEnvelope::Eip7702(tx) => Transaction::Eip7702(tx),
         alloy_consensus::TxEnvelope::Eip4844(tx) => {
             let (tx, signature, _) = tx.into_parts();
-            Transaction::Eip4844(TxEip4844Variant::into_tx(tx).into_signed(signature))
+            Transaction::Eip4844(TxEip4844::from(tx).into_signed(signature))
         }
     };
     let hash = *tx.tx_hash();
@@ -216,11 +215,13 @@ fn check_shape(request: &TransactionRequest, chain_id: u64) -> Result<(), RpcErr
     }
     if let (Some(input), Some(data)) = (&request.input.input, &request.input.data) {
         if input != data {
-            let text = "both \"data\" and \"input\" are set and not equal. Please use \"input\" to pass transaction call data";
+            let text =
+                "both \"data\" and \"input\" are set and not equal. Please use \"input\" to pass transaction call data";
             return Err(RpcError::server(text));
         }
     }
-    if request.gas_price.is_some() && (request.max_fee_per_gas.is_some() || request.max_priority_fee_per_gas.is_some()) {
+    if request.gas_price.is_some() && (request.max_fee_per_gas.is_some() || request.max_priority_fee_per_gas.is_some())
+    {
         return Err(RpcError::server("both gasPrice and (maxFeePerGas or maxPriorityFeePerGas) specified"));
     }
     let data = request.input.input().map_or(0, |data| data.len());
@@ -254,11 +255,8 @@ fn next_nonce(scope: &Scope<'_>, sender: &Address) -> Result<u64, RpcError> {
 
 fn estimate(scope: &Scope<'_>, request: &TransactionRequest) -> Result<u64, RpcError> {
     let engine = scope.engine();
-    let options = CallOptions {
-        gas_cap: scope.config().gas_cap,
-        deadline: Some(scope.deadline()),
-        ..CallOptions::default()
-    };
+    let options =
+        CallOptions { gas_cap: scope.config().gas_cap, deadline: Some(scope.deadline()), ..CallOptions::default() };
     let state = scope.view()?.latest();
     Ok(execution::estimate_gas(&engine.spec(), &engine.pending_context(), &state, request, &options)?)
 }
@@ -305,5 +303,5 @@ fn build(request: TransactionRequest, kind: TxType) -> Result<TypedTransaction, 
         TxType::Eip4844 => request.build_4844_variant().map(TypedTransaction::Eip4844),
         TxType::Eip7702 => request.build_7702().map(TypedTransaction::Eip7702),
     };
-    built.map_err(|error| invalid(0, error.msg()))
+    built.map_err(|error| invalid(0, error))
 }
