@@ -35,6 +35,8 @@ mod pubsub;
 mod request;
 mod sending;
 pub mod server;
+#[cfg(test)]
+mod tests;
 mod txpool;
 pub mod wallet;
 mod ws;

@@ -177,6 +177,11 @@ fn notification(id: u128, result: &[u8]) -> Bytes {
 }
 
 impl Hub {
+    #[cfg(test)]
+    pub(super) fn count(&self) -> usize {
+        self.subscriptions.read().len()
+    }
+
     /// A committed block: heads and logs.
     pub(super) fn block(&self, block: &SealedBlock, receipts: &[Receipt]) {
         let subscriptions = self.subscriptions.read();

@@ -71,8 +71,15 @@ impl Server {
     ) -> Result<Server, ServeError> {
         let timeout = Duration::from_millis(context.config.bridge_timeout_ms);
         let bridge = bridge.map(|bridge| BridgeHandle::start(bridge, methods, timeout)).transpose()?;
-        Server::serve(Arc::new(Dispatcher::new(context, bridge)))
+        let events = context.engine.subscribe();
+        let server = Server::serve(Arc::new(Dispatcher::new(Arc::clone(&context), bridge)))?;
+        if let Some(runtime) = &server.runtime {
+            runtime.spawn(pubsub::publish(context, events));
+        }
+        Ok(server)
     }
+
+    /// Serves without watching the chain.
 
     pub(super) fn serve(dispatcher: Arc<Dispatcher>) -> Result<Server, ServeError> {
         let config = &dispatcher.context().config;
@@ -96,8 +103,6 @@ impl Server {
             origins: Origins::new(&config.cors),
             bodies: AtomicUsize::new(0),
         });
-        let events = dispatcher.context().engine.subscribe();
-        runtime.spawn(pubsub::publish(Arc::clone(dispatcher.context()), events));
         let connections = Arc::new(Connections::default());
         let limits = Limits { transfer: config.transfer_timeout_secs, idle: config.idle_timeout_secs };
         runtime.spawn(watch_connections(Arc::clone(&connections), limits));
