@@ -168,9 +168,7 @@ impl Engine {
         let store = Store::open(config.store)?;
         let spec = Arc::new(settle_genesis(&store, &config.genesis)?);
         dump::undo_interrupted_load(&store)?;
-        let view = store
-            .view()?
-            .ok_or_else(|| EngineError::Other("the store has no genesis".into()))?;
+        let view = store.view()?.ok_or_else(|| EngineError::Other("the store has no genesis".into()))?;
         let head = Arc::new(view.head().clone());
         let controls = attributes::restore_controls(&view, config.coinbase, config.gas_limit)?;
         let context = attributes::pool_context(&spec, &head, &controls);
@@ -195,9 +193,7 @@ impl Engine {
             lock: Mutex::new(lock),
         });
         engine.listen_to_pool();
-        engine
-            .pool
-            .load_journal(&engine.pool_context(), &view.latest());
+        engine.pool.load_journal(&engine.pool_context(), &view.latest());
         Ok(engine)
     }
 
@@ -261,10 +257,7 @@ impl Engine {
         let context = self.pool_context.load();
         match self.view() {
             Ok(view) => self.pool.add_many(raws, &context, &view.latest()),
-            Err(error) => raws
-                .iter()
-                .map(|_| Err(PoolError::Invalid(error.to_string())))
-                .collect(),
+            Err(error) => raws.iter().map(|_| Err(PoolError::Invalid(error.to_string()))).collect(),
         }
     }
 
@@ -275,19 +268,11 @@ impl Engine {
             self.devnet && (controls.auto_impersonate || controls.impersonated.contains(&tx.sender))
         };
         if !allowed {
-            return Err(PoolError::Invalid(format!(
-                "no signer available for {}",
-                tx.sender
-            )));
+            return Err(PoolError::Invalid(format!("no signer available for {}", tx.sender)));
         }
         let context = self.pool_context.load();
-        let view = self
-            .view()
-            .map_err(|error| PoolError::Invalid(error.to_string()))?;
-        let pooled = crate::pool::PooledTx {
-            tx: Arc::new(tx),
-            sidecar: None,
-        };
+        let view = self.view().map_err(|error| PoolError::Invalid(error.to_string()))?;
+        let pooled = crate::pool::PooledTx { tx: Arc::new(tx), sidecar: None };
         self.pool
             .add_recovered(vec![pooled], &context, &view.latest())
             .pop()
@@ -362,15 +347,11 @@ impl Engine {
 
 /// Creates or checks the directory and takes its lock.
 fn claim(directory: &Path) -> Result<File, EngineError> {
-    let fail = |reason: String| EngineError::DataDir {
-        path: directory.display().to_string(),
-        reason,
-    };
+    let fail = |reason: String| EngineError::DataDir { path: directory.display().to_string(), reason };
     if directory.exists() && !directory.is_dir() {
         return Err(fail("is not a directory".into()));
     }
-    std::fs::create_dir_all(directory)
-        .map_err(|error| fail(format!("cannot be created: {error}")))?;
+    std::fs::create_dir_all(directory).map_err(|error| fail(format!("cannot be created: {error}")))?;
     let marker = directory.join(MARKER_FILE);
     match std::fs::read_to_string(&marker) {
         Ok(text) if text == MARKER => {}
@@ -397,12 +378,8 @@ fn claim(directory: &Path) -> Result<File, EngineError> {
         .map_err(|error| fail(format!("{LOCK_FILE} cannot be opened: {error}")))?;
     match lock.try_lock() {
         Ok(()) => {}
-        Err(std::fs::TryLockError::WouldBlock) => {
-            return Err(fail("is in use by another zerog process".into()))
-        }
-        Err(std::fs::TryLockError::Error(error)) => {
-            return Err(fail(format!("cannot be locked: {error}")))
-        }
+        Err(std::fs::TryLockError::WouldBlock) => return Err(fail("is in use by another zerog process".into())),
+        Err(std::fs::TryLockError::Error(error)) => return Err(fail(format!("cannot be locked: {error}"))),
     }
     // Written under the lock; a half-written marker can only be ours, so it is simply written again.
     if !marker.exists() {
@@ -437,9 +414,7 @@ fn refuse_foreign(directory: &Path) -> Result<(), EngineError> {
 fn settle_genesis(store: &Store, wanted: &[u8]) -> Result<ChainSpec, EngineError> {
     let Some(view) = store.view()? else {
         if wanted.is_empty() {
-            return Err(EngineError::Other(
-                "the data directory holds no chain yet, and no genesis was given".into(),
-            ));
+            return Err(EngineError::Other("the data directory holds no chain yet, and no genesis was given".into()));
         }
         let genesis = Genesis::from_json(wanted)?;
         store.init_genesis(&genesis.header, &genesis.alloc, wanted)?;
@@ -451,16 +426,11 @@ fn settle_genesis(store: &Store, wanted: &[u8]) -> Result<ChainSpec, EngineError
     }
     let given = Genesis::from_json(wanted)?;
     if given.spec.chain_id != stored.spec.chain_id {
-        return Err(EngineError::WrongChain {
-            found: stored.spec.chain_id,
-            wanted: given.spec.chain_id,
-        });
+        return Err(EngineError::WrongChain { found: stored.spec.chain_id, wanted: given.spec.chain_id });
     }
     let (here, there) = (stored.header.hash_slow(), given.header.hash_slow());
     if here != there {
-        return Err(EngineError::Other(format!(
-            "the data directory has genesis {here}, the given genesis is {there}"
-        )));
+        return Err(EngineError::Other(format!("the data directory has genesis {here}, the given genesis is {there}")));
     }
     // Another schedule is an upgrade as long as it says the same about every block that exists.
     let head = view.head();

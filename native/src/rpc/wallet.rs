@@ -15,7 +15,6 @@ use super::sending;
 
 pub const METHODS: &[Method] = &[
     method("eth_accounts", Class::Inline, accounts),
-    method("eth_coinbase", Class::Inline, coinbase),
     method("eth_sign", Class::Heavy, eth_sign),
     method("personal_sign", Class::Heavy, personal_sign),
     method("eth_signTransaction", Class::Heavy, sign_transaction),
@@ -121,12 +120,6 @@ fn derive(mnemonic: &str, path: &str, count: u32) -> Result<Vec<PrivateKeySigner
 fn accounts(scope: &Scope<'_>, params: Params<'_>, out: &mut Json) -> Result<(), RpcError> {
     params.at_most(0)?;
     out.array(scope.context().wallet.addresses(), |out, address| out.hex(address));
-    Ok(())
-}
-
-fn coinbase(scope: &Scope<'_>, params: Params<'_>, out: &mut Json) -> Result<(), RpcError> {
-    params.at_most(0)?;
-    out.hex(scope.engine().controls().coinbase);
     Ok(())
 }
 

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use alloy_primitives::{Address, B256, U256};
 use alloy_consensus::constants::KECCAK_EMPTY;
+use alloy_primitives::{Address, B256, U256};
 use serde_json::value::RawValue;
 
 use super::block_id::{with_state, BlockId};
@@ -79,9 +79,7 @@ pub fn get_transaction_count(scope: &Scope<'_>, params: Params<'_>, out: &mut Js
 pub fn get_code(scope: &Scope<'_>, params: Params<'_>, out: &mut Json) -> Result<(), RpcError> {
     params.at_most(2)?;
     let address = params.address(0)?;
-    with_state(scope, BlockId::argument(&params, 1)?, |state| {
-        write_code(state, state.account(&address)?.as_ref(), out)
-    })
+    with_state(scope, BlockId::argument(&params, 1)?, |state| write_code(state, state.account(&address)?.as_ref(), out))
 }
 
 fn write_code(state: &dyn StateRead, info: Option<&AccountInfo>, out: &mut Json) -> Result<(), RpcError> {

@@ -70,7 +70,9 @@ impl BlockId {
         }
         let object: Object<'_> = serde_json::from_str(raw.get()).map_err(|error| error.to_string())?;
         match (object.block_number, object.block_hash) {
-            (Some(_), Some(_)) => Err("cannot specify both BlockHash and BlockNumber, choose one or the other".to_owned()),
+            (Some(_), Some(_)) => {
+                Err("cannot specify both BlockHash and BlockNumber, choose one or the other".to_owned())
+            }
             (Some(number), None) => BlockId::parse_number(number),
             (None, Some(hash)) => Ok(BlockId::Hash(hash)),
             (None, None) => Err("must specify either BlockHash or BlockNumber".to_owned()),

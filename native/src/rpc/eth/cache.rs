@@ -74,11 +74,7 @@ pub struct Caches {
 
 impl Default for Caches {
     fn default() -> Caches {
-        Caches {
-            blocks: Mutex::new(Weighted::new()),
-            receipts: Mutex::new(Weighted::new()),
-            tip: Mutex::new(None),
-        }
+        Caches { blocks: Mutex::new(Weighted::new()), receipts: Mutex::new(Weighted::new()), tip: Mutex::new(None) }
     }
 }
 

@@ -1,9 +1,9 @@
 //! Executions that leave no trace: calls, gas estimates, access lists, and completing a transaction's fields.
 
 use alloy_consensus::{SignableTransaction, TypedTransaction};
-use alloy_primitives::{Address, Bytes, Signature, TxKind, B256, U256};
 use alloy_eips::eip2930::AccessList;
 use alloy_eips::eip7702::SignedAuthorization;
+use alloy_primitives::{Address, Bytes, Signature, TxKind, B256, U256};
 use alloy_rpc_types_eth::state::StateOverride;
 use alloy_rpc_types_eth::{BlockOverrides, TransactionInput, TransactionRequest};
 use serde_json::value::RawValue;
@@ -11,19 +11,9 @@ use serde_json::value::RawValue;
 use super::block_id::{with_context, BlockId};
 use super::encode;
 use super::fees;
-use crate::execution::{self, CallError, CallOptions};
+use crate::execution::{self, CallOptions};
 use crate::rpc::params::{invalid, missing};
 use crate::rpc::{Json, Params, RpcError, Scope};
-
-impl From<CallError> for RpcError {
-    fn from(error: CallError) -> RpcError {
-        let answer = RpcError::new(error.code, error.message);
-        match error.data {
-            Some(data) => answer.with_bytes(&data),
-            None => answer,
-        }
-    }
-}
 
 /// A transaction object as clients send it. Differs from alloy's type by what it refuses and how fast it reads.
 #[derive(Debug, Default, serde::Deserialize)]
@@ -223,7 +213,8 @@ pub fn complete(scope: &Scope<'_>, mut request: TransactionRequest) -> Result<Tr
         request.nonce = Some(next_nonce(scope, &from)?);
     }
     if request.gas.is_none() {
-        let options = CallOptions { gas_cap: scope.config().gas_cap, deadline: Some(scope.deadline()), ..CallOptions::default() };
+        let options =
+            CallOptions { gas_cap: scope.config().gas_cap, deadline: Some(scope.deadline()), ..CallOptions::default() };
         let spec = scope.engine().spec();
         // Estimated on the block that the transaction will be part of: earlier ones of the sender wait in the pool.
         let unsent = TransactionRequest { nonce: None, ..request.clone() };
@@ -292,15 +283,13 @@ pub fn fill_transaction(scope: &Scope<'_>, params: Params<'_>, out: &mut Json) -
     let request = complete(scope, request_argument(&params, 0)?)?;
     let unsigned = request
         .build_consensus_tx()
-        .map_err(|error| RpcError::invalid_params(format!("the transaction is incomplete: {error}")))?;
+        .map_err(|error| RpcError::invalid_params(format!("the transaction is incomplete: {}", error.error)))?;
     let signature = Signature::new(U256::ZERO, U256::ZERO, false);
     let envelope = match unsigned {
         TypedTransaction::Legacy(tx) => tx.into_signed(signature).into(),
         TypedTransaction::Eip2930(tx) => tx.into_signed(signature).into(),
         TypedTransaction::Eip1559(tx) => tx.into_signed(signature).into(),
-        TypedTransaction::Eip4844(tx) => {
-            alloy_consensus::TxEip4844::from(tx).into_signed(signature).into()
-        }
+        TypedTransaction::Eip4844(tx) => alloy_consensus::TxEip4844::from(tx).into_signed(signature).into(),
         TypedTransaction::Eip7702(tx) => tx.into_signed(signature).into(),
     };
     write_filled(&envelope, out);
@@ -355,7 +344,8 @@ mod tests {
 
     #[test]
     fn a_request_object_is_read_with_data_or_input() {
-        let raw = RawValue::from_string(r#"{"to":null,"data":"0x01","gas":"0x5208","value":"0x0","extra":1}"#.into()).unwrap();
+        let raw = RawValue::from_string(r#"{"to":null,"data":"0x01","gas":"0x5208","value":"0x0","extra":1}"#.into())
+            .unwrap();
         let request = parse_request(&raw).unwrap();
         assert_eq!(request.gas, Some(21_000));
         assert_eq!(request.input.input(), Some(&Bytes::from_static(&[1])));

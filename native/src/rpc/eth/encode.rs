@@ -10,8 +10,8 @@ use alloy_eips::eip7702::SignedAuthorization;
 use alloy_primitives::{Address, Log, B256};
 
 use super::rlp::block_size;
-use crate::rpc::json::{Json, Object};
 use crate::primitives::{Receipt, ReceiptOutcome, SealedBlock, SignedTx, Transaction};
+use crate::rpc::json::{Json, Object};
 
 /// Where a mined transaction stands.
 #[derive(Clone, Copy, Debug)]
@@ -315,7 +315,6 @@ pub fn receipt(
     object.field("logsBloom").hex(receipt.bloom.as_slice());
     object.end();
 }
-
 
 fn optional_address(out: &mut Json, address: Option<&Address>) {
     match address {

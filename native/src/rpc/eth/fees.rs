@@ -119,9 +119,7 @@ impl BlockFees {
         let time = header.timestamp;
         let max_blob_gas = spec.blob_limits(time).1 * alloy_eips::eip4844::DATA_GAS_PER_BLOB;
         let next_blob_fee = match header.excess_blob_gas {
-            Some(_) => {
-                spec.next_excess_blob_gas(header, time).map_or(0, |excess| spec.blob_base_fee(excess, time))
-            }
+            Some(_) => spec.next_excess_blob_gas(header, time).map_or(0, |excess| spec.blob_base_fee(excess, time)),
             None => 0,
         };
         BlockFees {

@@ -42,7 +42,10 @@ impl LogFilter {
             (&mut inputs).any(|input| bloom.contains_input(BloomInput::Raw(input)))
         };
         (self.addresses.is_empty() || any(&mut self.addresses.iter().map(|address| address.as_slice())))
-            && self.topics.iter().all(|wanted| wanted.is_empty() || any(&mut wanted.iter().map(|topic| topic.as_slice())))
+            && self
+                .topics
+                .iter()
+                .all(|wanted| wanted.is_empty() || any(&mut wanted.iter().map(|topic| topic.as_slice())))
     }
 }
 
@@ -185,8 +188,7 @@ pub fn write_logs(scope: &Scope<'_>, query: &LogQuery, out: &mut Json) -> Result
         if !query.filter.may_match(&header.logs_bloom) {
             continue;
         }
-        let (Some(block), Some(receipts)) =
-            (cache::block(scope, view, number)?, cache::receipts(scope, view, number)?)
+        let (Some(block), Some(receipts)) = (cache::block(scope, view, number)?, cache::receipts(scope, view, number)?)
         else {
             continue;
         };
@@ -271,7 +273,8 @@ mod tests {
     #[test]
     fn addresses_and_topics_are_single_values_lists_or_null() {
         let (a, b) = (Address::repeat_byte(1), Address::repeat_byte(2));
-        let json = format!(r#"{{"address":["{a}","{b}"],"topics":[null,"{}",["{}","{}"]]}}"#, topic(1), topic(2), topic(3));
+        let json =
+            format!(r#"{{"address":["{a}","{b}"],"topics":[null,"{}",["{}","{}"]]}}"#, topic(1), topic(2), topic(3));
         let filter = parse(&json).unwrap().filter;
         assert_eq!(filter.addresses, [a, b]);
         assert_eq!(filter.topics, [vec![], vec![topic(1)], vec![topic(2), topic(3)]]);
@@ -306,7 +309,8 @@ mod tests {
         let log = log(5, &[1, 2]);
         let mut bloom = Bloom::ZERO;
         bloom.accrue_log(&log);
-        let filter = LogFilter { addresses: vec![Address::repeat_byte(5)], topics: vec![vec![topic(1)], vec![topic(2)]] };
+        let filter =
+            LogFilter { addresses: vec![Address::repeat_byte(5)], topics: vec![vec![topic(1)], vec![topic(2)]] };
         assert!(filter.matches(&log) && filter.may_match(&bloom));
         let other = LogFilter { addresses: vec![Address::repeat_byte(6)], topics: vec![] };
         assert!(!other.may_match(&bloom));

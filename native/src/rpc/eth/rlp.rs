@@ -67,10 +67,8 @@ pub fn receipt_rlp(receipt: &Receipt) -> Vec<u8> {
         ReceiptOutcome::Status(success) => success.length(),
         ReceiptOutcome::PostState(root) => root.length(),
     };
-    let payload = outcome_length
-        + receipt.cumulative_gas_used.length()
-        + receipt.bloom.length()
-        + logs.length_with_payload();
+    let payload =
+        outcome_length + receipt.cumulative_gas_used.length() + receipt.bloom.length() + logs.length_with_payload();
     let mut out = Vec::with_capacity(payload + 10);
     if receipt.tx_type != 0 {
         out.push(receipt.tx_type);
@@ -88,4 +86,3 @@ pub fn receipt_rlp(receipt: &Receipt) -> Vec<u8> {
     }
     out
 }
-

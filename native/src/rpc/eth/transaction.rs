@@ -25,8 +25,7 @@ pub fn get_transaction_by_hash(scope: &Scope<'_>, params: Params<'_>, out: &mut 
 
 /// The mined transaction at a place that the view knows; `null` beyond the end of the block.
 fn write_mined(view: &View, at: TxLocation, out: &mut Json) -> Result<(), RpcError> {
-    let (Some(tx), Some(header), Some(hash)) =
-        (view.transaction(at)?, view.header(at.block)?, view.hash(at.block)?)
+    let (Some(tx), Some(header), Some(hash)) = (view.transaction(at)?, view.header(at.block)?, view.hash(at.block)?)
     else {
         out.null();
         return Ok(());

@@ -18,7 +18,10 @@ use super::bridge::tests::{FakeBridge, FAKE_METHODS};
 use super::bridge::BridgeHandle;
 use super::dispatch::{method, Class, Context, Method, RpcConfig, Scope};
 use super::{Dispatcher, Json, Params, RpcError, Server};
-use crate::engine::Engine;
+use crate::engine::{Engine, EngineConfig};
+use crate::pool::PoolConfig;
+use crate::primitives::Address;
+use crate::state::{StoreOptions, SyncPolicy};
 
 /// Longest wait for anything that must happen.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -85,9 +88,47 @@ fn adapt(scope: &Scope<'_>, _: Params<'_>, out: &mut Json) -> Result<(), RpcErro
     Err(scope.timed_out())
 }
 
-/// An engine over a throw-away chain.
+/// An engine over a throw-away chain that starts with `alloc`.
+pub fn engine_with(alloc: Value) -> Arc<Engine> {
+    let genesis = json!({
+        "config": {
+            "chainId": 31337, "homesteadBlock": 0, "eip150Block": 0, "eip155Block": 0, "eip158Block": 0,
+            "byzantiumBlock": 0, "constantinopleBlock": 0, "petersburgBlock": 0, "istanbulBlock": 0, "berlinBlock": 0,
+            "londonBlock": 0, "terminalTotalDifficulty": 0, "shanghaiTime": 0, "cancunTime": 0, "pragueTime": 0,
+            "osakaTime": 0,
+            "blobSchedule": {
+                "cancun": {"target": 3, "max": 6, "baseFeeUpdateFraction": 3338477},
+                "prague": {"target": 6, "max": 9, "baseFeeUpdateFraction": 5007716},
+                "osaka": {"target": 6, "max": 9, "baseFeeUpdateFraction": 5007716},
+            },
+        },
+        "gasLimit": "0x1c9c380", "difficulty": "0x0", "baseFeePerGas": "0x3b9aca00", "timestamp": "0x1",
+        "alloc": alloc,
+    });
+    Engine::open(EngineConfig {
+        store: StoreOptions { path: None, sync: SyncPolicy::Safe, history_blocks: None, max_bytes: 1 << 30 },
+        pool: PoolConfig {
+            max_pending: 10_000,
+            max_queued: 1_000,
+            max_per_account: 1_000,
+            max_bytes: 64 << 20,
+            max_nonce_gap: 1_000,
+            min_tip: 0,
+            fifo: false,
+            journal: None,
+            check_balance: true,
+        },
+        genesis: genesis.to_string().into_bytes(),
+        data_dir: None,
+        coinbase: Address::ZERO,
+        gas_limit: 30_000_000,
+        devnet: true,
+    })
+    .unwrap()
+}
+
 pub fn engine() -> Arc<Engine> {
-    Arc::new(Engine {})
+    engine_with(json!({}))
 }
 
 pub fn serve(config: RpcConfig) -> Server {
@@ -175,7 +216,10 @@ impl Client {
 }
 
 pub fn post(body: &str) -> String {
-    format!("POST / HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+    format!(
+        "POST / HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
 }
 
 pub const PING: &str = r#"{"jsonrpc":"2.0","id":1,"method":"test_ping","params":[]}"#;
