@@ -6,6 +6,7 @@ case marked `speconly` shows one valid answer among many: its answer only must n
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 import urllib.request
@@ -73,9 +74,7 @@ def test_answer_equals_the_recorded_one(case: Path, hive: Node) -> None:
     lines = case.read_text().splitlines()
     speconly = any(line.startswith("//") and "speconly:" in line for line in lines)
     exchanges = [
-        (a[3:], b[3:])
-        for a, b in zip(lines, lines[1:], strict=False)
-        if a.startswith(">> ") and b.startswith("<< ")
+        (a[3:], b[3:]) for a, b in itertools.pairwise(lines) if a.startswith(">> ") and b.startswith("<< ")
     ]
     assert exchanges
     for request, expected in exchanges:

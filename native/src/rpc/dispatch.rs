@@ -59,6 +59,14 @@ impl Default for RpcConfig {
 pub struct Context {
     pub engine: Arc<Engine>,
     pub config: RpcConfig,
+    /// Decoded blocks and suggestions that the `eth` methods keep.
+    pub eth: super::eth::Caches,
+}
+
+impl Context {
+    pub fn new(engine: Arc<Engine>, config: RpcConfig) -> Context {
+        Context { engine, config, eth: super::eth::Caches::default() }
+    }
 }
 
 /// One call, or consecutive calls of a batch: they read one consistent view of the chain.
