@@ -37,8 +37,6 @@ pub use decode::recover_many;
 
 /// From this many transactions on, decoding and recovery use all cores; below, a hand-over costs more than it saves.
 const PARALLEL_FROM: usize = 8;
-/// Insertions under one hold of the lock: a huge batch must not keep the block builder waiting.
-const INSERTIONS_PER_LOCK: usize = 256;
 /// Records of mined transactions are written with the next addition, or when so many wait.
 const MAX_WAITING_RECORDS: usize = 4096;
 
@@ -130,7 +128,7 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// Opens the journal; the transactions in it wait for [`Pool::restore`].
+    /// Opens the journal; the transactions in it wait for [`Pool::load_journal`].
     ///
     /// # Errors
     /// The journal cannot be opened or is not one of ours.
@@ -153,8 +151,9 @@ impl Pool {
         std::mem::take(&mut self.waiting.lock())
     }
 
-    /// Takes the journal's transactions in (those that still can run) and rewrites the journal. Returns how many.
-    pub fn restore(&self, ctx: &PoolContext, state: &dyn StateRead) -> usize {
+    /// Re-inserts what the journal of the last run holds (as far as it still can run) and rewrites the file; returns how
+    /// many were taken.
+    pub fn load_journal(&self, ctx: &PoolContext, state: &dyn StateRead) -> usize {
         let waiting = self.journal_entries();
         if waiting.is_empty() {
             return 0;
@@ -193,19 +192,15 @@ impl Pool {
     }
 
     fn insert(&self, candidates: Vec<Result<Candidate, PoolError>>, state: &dyn StateRead) -> Vec<Result<B256, PoolError>> {
-        let mut results = Vec::with_capacity(candidates.len());
-        let mut promoted = Vec::new();
-        let mut candidates = candidates.into_iter().peekable();
-        while candidates.peek().is_some() {
+        let (results, promoted) = {
             let mut ledger = self.ledger.lock();
-            for candidate in candidates.by_ref().take(INSERTIONS_PER_LOCK) {
-                results.push(candidate.and_then(|candidate| {
-                    let hash = candidate.hash();
-                    ledger.insert(candidate, state).map(|()| hash)
-                }));
-            }
-            promoted.append(&mut ledger.take_promoted());
-        }
+            let results = candidates.into_iter().map(|candidate| {
+                let candidate = candidate?;
+                let hash = candidate.hash();
+                ledger.insert(candidate, state).map(|()| hash)
+            });
+            (results.collect(), ledger.take_promoted())
+        };
         self.write_records();
         self.announce(&promoted);
         results
@@ -215,7 +210,14 @@ impl Pool {
     /// than one step, and ends when the chain moves.
     pub fn best(&self, base_fee: u64, blob_base_fee: u128) -> Box<dyn TxSource + Send> {
         let fees = Fees { base: base_fee, blob: blob_base_fee };
-        Box::new(source::Best::new(self.ledger.clone(), fees))
+        Box::new(source::Best::new(self.ledger.clone(), fees, true))
+    }
+
+    /// Like [`Pool::best`], but what the reader rejects stays as it is: for a block that is only looked at, perhaps on a
+    /// state that is not the head any more.
+    pub fn preview(&self, base_fee: u64, blob_base_fee: u128) -> Box<dyn TxSource + Send> {
+        let fees = Fees { base: base_fee, blob: blob_base_fee };
+        Box::new(source::Best::new(self.ledger.clone(), fees, false))
     }
 
     /// A block was committed: drops mined and stale transactions, promotes; touches only changed senders.

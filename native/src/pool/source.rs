@@ -18,6 +18,8 @@ pub(super) struct Best {
     ledger: Arc<Mutex<Ledger>>,
     fees: Fees,
     epoch: u64,
+    /// Whether a rejection changes the pool.
+    binding: bool,
     cursor: Cursor,
     /// Senders whose head was given out.
     seen: HashSet<Address>,
@@ -33,12 +35,13 @@ struct Follower {
 }
 
 impl Best {
-    pub fn new(ledger: Arc<Mutex<Ledger>>, fees: Fees) -> Best {
+    pub fn new(ledger: Arc<Mutex<Ledger>>, fees: Fees, binding: bool) -> Best {
         let epoch = ledger.lock().epoch;
         Best {
             ledger,
             fees,
             epoch,
+            binding,
             cursor: Cursor::default(),
             seen: HashSet::default(),
             followers: BinaryHeap::new(),
@@ -72,6 +75,9 @@ impl TxSource for Best {
 
     fn reject(&mut self, tx: &SignedTx, reason: SkipReason) {
         self.last = None;
+        if !self.binding {
+            return;
+        }
         let mut ledger = self.ledger.lock();
         if ledger.epoch != self.epoch {
             // The verdict is about a state that is gone.

@@ -95,6 +95,8 @@ impl View {
     pub fn config(&self) -> Result<Vec<u8>, ReadError> { todo!() }
     pub fn meta(&self, _key: &str) -> Result<Option<Vec<u8>>, ReadError> { todo!() }
     pub fn oldest_state(&self) -> Result<u64, ReadError> { todo!() }
+    /// The last version of block `number` (its edits included); `None` beyond the head.
+    pub fn version_at(&self, _number: u64) -> Result<Option<Version>, ReadError> { todo!() }
 
     pub fn header(&self, _number: u64) -> Result<Option<Header>, ReadError> { todo!() }
     pub fn hash(&self, _number: u64) -> Result<Option<B256>, ReadError> { todo!() }
