@@ -13,5 +13,7 @@ pub mod execution;
 pub mod keys;
 pub mod pool;
 pub mod primitives;
+#[cfg(feature = "python")]
+mod python;
 pub mod rpc;
 pub mod state;

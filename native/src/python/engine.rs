@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 use serde_json::{json, Map, Value};
 
 use super::errors::{error, rpc_error};
-use super::server::{self, Reply, Server};
+use super::server::{self, Server};
 use crate::engine::{self as native, AccountEdit, Controls, EngineConfig, Verdict, Work};
 use crate::execution::BlockAttributes;
 use crate::pool::PoolConfig;
@@ -249,16 +249,20 @@ impl Engine {
         }
     }
 
+    /// The dispatcher of a running server (it knows the node's accounts), or one of the engine's own.
     fn dispatcher(&self) -> PyResult<Arc<Dispatcher>> {
         let mut guard = self.open.lock();
         let Some(open) = guard.as_mut() else { return Err(error("other", "the engine is closed")) };
-        let engine = open.engine.clone();
-        Ok(open
-            .dispatcher
-            .get_or_insert_with(|| {
-                Arc::new(Dispatcher::new(Arc::new(Context { engine, config: RpcConfig::default() })))
-            })
-            .clone())
+        if let Some(dispatcher) = open.servers.iter().rev().find_map(server::Handle::dispatcher) {
+            return Ok(dispatcher);
+        }
+        if let Some(dispatcher) = &open.dispatcher {
+            return Ok(dispatcher.clone());
+        }
+        let context = Context::new(open.engine.clone(), RpcConfig::default()).map_err(|failure| error("other", failure))?;
+        let dispatcher = Arc::new(Dispatcher::new(Arc::new(context), None));
+        open.dispatcher = Some(dispatcher.clone());
+        Ok(dispatcher)
     }
 }
 

@@ -78,9 +78,9 @@ pub(super) struct Handle {
 
 impl Handle {
     pub(super) fn close(&self) {
-        if let Some(server) = self.server.lock().take() {
-            server.close();
-        }
+        // Taken out first: closing waits for calls in flight, and those may ask for the dispatcher.
+        let server = self.server.lock().take();
+        drop(server);
     }
 
     pub(super) fn dispatcher(&self) -> Option<Arc<rpc::Dispatcher>> {
@@ -96,8 +96,12 @@ pub(super) fn start(
 ) -> PyResult<Server> {
     let config: rpc::RpcConfig =
         serde_json::from_str(config).map_err(|failure| error("other", format!("server config: {failure}")))?;
+    let context = rpc::Context::new(engine, config).map_err(|failure| error("other", failure))?;
     let bridge = Arc::new(PythonBridge { dispatch });
-    let server = rpc::Server::start(engine, config, bridge, methods)?;
+    let server = rpc::Server::start(Arc::new(context), Some(bridge), methods).map_err(|failure| {
+        let kind = if matches!(failure, rpc::ServeError::PortTaken { .. }) { "port" } else { "other" };
+        error(kind, failure)
+    })?;
     let port = server.address().port();
     Ok(Server {
         url: server.url(),
