@@ -352,16 +352,8 @@ pub(super) fn decode_receipt(bytes: &[u8]) -> Result<(Receipt, u64), Malformed> 
         logs.push(Log { address, data: data.ok_or(Malformed("receipt"))? });
     }
     reader.finish()?;
-    let receipt = Receipt {
-        tx_type,
-        outcome,
-        cumulative_gas_used,
-        logs,
-        bloom,
-        gas_used,
-        effective_gas_price,
-        contract_address,
-    };
+    let receipt =
+        Receipt { tx_type, outcome, cumulative_gas_used, logs, bloom, gas_used, effective_gas_price, contract_address };
     Ok((receipt, first_log))
 }
 

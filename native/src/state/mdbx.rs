@@ -137,7 +137,10 @@ impl Mdbx {
         const ENOSPC: i32 = 28;
         let text = match error {
             MdbxError::MapFull => {
-                format!("the data directory reached its limit of {} bytes (max_bytes); nothing was changed", self.max_bytes)
+                format!(
+                    "the data directory reached its limit of {} bytes (max_bytes); nothing was changed",
+                    self.max_bytes
+                )
             }
             MdbxError::Other(ENOSPC) => "no space left on the device; nothing was changed".into(),
             other => other.to_string(),

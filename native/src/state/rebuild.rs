@@ -20,7 +20,9 @@ pub(super) fn root(view: &View) -> Result<B256, ReadError> {
 }
 
 fn storage_root(storage: &[(U256, U256)]) -> B256 {
-    root_of(storage.iter().map(|(slot, value)| (keccak256(slot.to_be_bytes::<32>()), alloy_rlp::encode(value))).collect())
+    root_of(
+        storage.iter().map(|(slot, value)| (keccak256(slot.to_be_bytes::<32>()), alloy_rlp::encode(value))).collect(),
+    )
 }
 
 fn root_of(mut leaves: Vec<(B256, Vec<u8>)>) -> B256 {

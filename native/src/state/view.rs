@@ -190,29 +190,27 @@ impl View {
 
     /// The state that held at the end of `block`.
     pub fn state_at(&self, block: u64) -> Result<StateAt<'_>, ReadError> {
-        let version = self.version_at(block)?;
+        let beyond = || ReadError::Store(format!("block {block} is beyond the head {}", self.head().header.number));
+        let version = self.version_at(block)?.ok_or_else(beyond)?;
         let position = (version != self.head().version).then_some(version);
         Ok(StateAt { view: self, position, block })
     }
 
-    /// The last version of `block`, whose state is kept.
-    pub(super) fn version_at(&self, block: u64) -> Result<Version, ReadError> {
+    /// The last version of block `number` (its edits included); `None` beyond the head.
+    pub fn version_at(&self, number: u64) -> Result<Option<Version>, ReadError> {
         let head = self.head();
-        if block == head.header.number {
-            return Ok(head.version);
-        }
-        if block > head.header.number {
-            return Err(ReadError::Store(format!("block {block} is beyond the head {}", head.header.number)));
+        if number >= head.header.number {
+            return Ok((number == head.header.number).then_some(head.version));
         }
         let oldest = self.committed.oldest;
-        if block < oldest {
-            return Err(ReadError::Pruned { requested: block, oldest });
+        if number < oldest {
+            return Err(ReadError::Pruned { requested: number, oldest });
         }
         let mut cursor = self.txn.cursor(Table::Chain)?;
-        let prefix = block_row(block, Row::Changes);
-        let last = cursor.seek_below(&block_row(block + 1, Row::Header))?;
+        let prefix = block_row(number, Row::Changes);
+        let last = cursor.seek_below(&block_row(number + 1, Row::Header))?;
         let (key, _) = last.filter(|(key, _)| key.starts_with(&prefix)).ok_or(Malformed("changes"))?;
-        Ok(u64_at(key, prefix.len()))
+        Ok(Some(u64_at(key, prefix.len())))
     }
 
     /// Incremental roots over the latest state.
@@ -274,7 +272,8 @@ impl View {
             let record = AccountRecord::decode(value)?;
             let mut storage = Vec::new();
             row = cursor.next()?;
-            while let Some((key, value)) = row.filter(|(key, _)| key.len() == 52 && key.starts_with(address.as_slice())) {
+            while let Some((key, value)) = row.filter(|(key, _)| key.len() == 52 && key.starts_with(address.as_slice()))
+            {
                 storage.push((U256::from_be_slice(&key[20..]), codec::decode_value(value)?));
                 row = cursor.next()?;
             }
@@ -299,12 +298,7 @@ impl View {
         Ok(row.map(BodyRecord::decode).transpose()?)
     }
 
-    fn rows(
-        &self,
-        number: u64,
-        row: Row,
-        f: &mut dyn FnMut(&[u8]) -> Result<(), Malformed>,
-    ) -> Result<(), ReadError> {
+    fn rows(&self, number: u64, row: Row, f: &mut dyn FnMut(&[u8]) -> Result<(), Malformed>) -> Result<(), ReadError> {
         let prefix = block_row(number, row);
         let mut cursor = self.txn.cursor(Table::Chain)?;
         let mut pair = cursor.seek(&prefix)?;

@@ -90,10 +90,8 @@ fn several_blocks_commit_in_one_transaction() {
     let (mut parent, mut parent_hash) = ((*view.head().header).clone(), view.head().hash);
     let mut blocks = Vec::new();
     for nonce in 1..5 {
-        let change = delta([
-            (ALICE, account(nonce, 5)),
-            (TOKEN, with_slots(account(1, 0), &[(nonce, nonce), (nonce - 1, 0)])),
-        ]);
+        let change =
+            delta([(ALICE, account(nonce, 5)), (TOKEN, with_slots(account(1, 0), &[(nonce, nonce), (nonce - 1, 0)]))]);
         roots.apply(&change).unwrap();
         let block = seal(&parent, parent_hash, change, roots.take_updates().unwrap(), vec![], vec![]);
         (parent, parent_hash) = (block.block.header.clone(), block.block.hash);
@@ -118,9 +116,8 @@ fn log_blocks_match_address_and_first_topic() {
     }
     let view = store.view().unwrap().unwrap();
     let (one, two) = (B256::repeat_byte(1), B256::repeat_byte(2));
-    let blocks = |from, to, addresses: &[Address], topics: &[B256]| {
-        view.log_blocks(from, to, addresses, topics).unwrap()
-    };
+    let blocks =
+        |from, to, addresses: &[Address], topics: &[B256]| view.log_blocks(from, to, addresses, topics).unwrap();
     assert_eq!(blocks(0, 9, &[], &[]), [1, 3, 4]);
     assert_eq!(blocks(2, 3, &[], &[]), [3]);
     assert_eq!(blocks(0, 9, &[TOKEN], &[]), [1, 4]);

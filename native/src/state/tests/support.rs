@@ -16,12 +16,7 @@ pub(super) const BOB: Address = address!("0000000000000000000000000000000000000b
 pub(super) const TOKEN: Address = address!("00000000000000000000000000000000c0ffee00");
 
 pub(super) fn options(path: Option<&Path>) -> StoreOptions {
-    StoreOptions {
-        path: path.map(Path::to_path_buf),
-        sync: SyncPolicy::Safe,
-        history_blocks: None,
-        max_bytes: 1 << 30,
-    }
+    StoreOptions { path: path.map(Path::to_path_buf), sync: SyncPolicy::Safe, history_blocks: None, max_bytes: 1 << 30 }
 }
 
 pub(super) fn info(nonce: u64, balance: u64) -> AccountInfo {
@@ -92,8 +87,7 @@ pub(super) fn seal(
         state_root: trie.root,
         ..Default::default()
     };
-    let block =
-        SealedBlock { hash: header.hash_slow(), header, transactions, ommers: Vec::new(), withdrawals: None };
+    let block = SealedBlock { hash: header.hash_slow(), header, transactions, ommers: Vec::new(), withdrawals: None };
     Arc::new(ExecutedBlock { block, receipts, delta, trie, requests: Vec::new() })
 }
 

@@ -1,0 +1,87 @@
+# Every target sets up what it needs; a second call starts at once.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.stamps
+# Native builds survive clones and `make clean`.
+export CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/zerog/target
+export CARGO_INCREMENTAL ?= 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+RUST_SOURCES := $(shell find native/src -name '*.rs' 2>/dev/null) native/Cargo.toml native/Cargo.lock
+CLIENTS := tests/conformance/clients
+
+.PHONY: demo test lint bench soak clean setup setup-test tools wheel contracts
+.DEFAULT_GOAL := setup
+
+setup: $(STAMP)/native $(STAMP)/inference
+	@echo "zerog is ready: $(BIN)/zerog up"
+
+demo: setup
+	$(BIN)/zerog demo
+
+test: setup-test
+	cd native && cargo test --release --no-default-features --quiet
+	$(BIN)/python -m pytest -m "not soak"
+
+soak: setup-test
+	$(BIN)/python -m pytest -m soak -s
+
+bench: setup-test
+	$(BIN)/python benchmarks/rpc.py --help
+	$(BIN)/python benchmarks/rpc.py compare
+
+lint: setup-test $(STAMP)/lint
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	cd native && cargo fmt --check
+	cd native && cargo clippy --all-targets -- -D warnings
+	node contracts/build.mjs --check
+
+wheel: $(STAMP)/lint
+	$(BIN)/maturin build --release --out dist
+
+contracts: $(STAMP)/contracts
+	node contracts/build.mjs
+
+setup-test: setup $(STAMP)/test $(STAMP)/contracts $(STAMP)/clients
+
+# --- toolchains -------------------------------------------------------------------------------
+tools:
+	@sh .ci/tools
+
+$(STAMP):
+	@sh .ci/tools
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@mkdir -p $(STAMP)
+
+$(STAMP)/native: $(RUST_SOURCES) pyproject.toml | $(STAMP)
+	$(BIN)/pip install -q "maturin>=1.9,<2"
+	$(BIN)/maturin develop --release --quiet
+	@touch $@
+
+$(STAMP)/inference: pyproject.toml | $(STAMP) $(STAMP)/native
+	$(BIN)/pip install -q "cyllama==0.2.18" "numpy>=1.26"
+	$(BIN)/zerog infer fetch
+	@touch $@
+
+$(STAMP)/test: pyproject.toml | $(STAMP) $(STAMP)/native
+	$(BIN)/python .ci/extras.py test | xargs -d '\n' $(BIN)/pip install -q
+	@touch $@
+
+$(STAMP)/lint: pyproject.toml | $(STAMP)
+	$(PYTHON) .ci/extras.py lint | xargs -d '\n' $(BIN)/pip install -q
+	@touch $@
+
+$(STAMP)/contracts: contracts/package.json contracts/package-lock.json | $(STAMP)
+	cd contracts && npm ci --no-audit --no-fund --silent
+	@touch $@
+
+$(STAMP)/clients: $(CLIENTS)/package.json $(CLIENTS)/package-lock.json | $(STAMP)
+	cd $(CLIENTS) && npm ci --no-audit --no-fund --silent
+	@touch $@
+
+clean:
+	rm -rf $(VENV) dist contracts/node_modules $(CLIENTS)/node_modules .mypy_cache .ruff_cache .pytest_cache
+	find src -name '*.so' -delete

@@ -1,0 +1,9 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity ^0.8.26;
+
+/// @title Fixed addresses of zerog's contracts, the same on every profile
+library Predeploys {
+    address internal constant VALIDATION_REGISTRY = 0x0000000000000000000000000000000000007000;
+    address internal constant INFERENCE_REGISTRY = 0x0000000000000000000000000000000000007001;
+    address internal constant INFERENCE_GATE = 0x0000000000000000000000000000000000007002;
+}

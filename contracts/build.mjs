@@ -1,0 +1,139 @@
+// Compiles every contract with the pinned compiler and writes one artifact a contract, or with --check compares
+// the committed artifacts with a fresh build. Needs no network: sources, OpenZeppelin and solc come from npm ci.
+import { createHash } from "node:crypto";
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { dirname, join, relative, sep } from "node:path";
+import { fileURLToPath } from "node:url";
+import solc from "solc";
+
+const here = dirname(fileURLToPath(import.meta.url));
+const repository = dirname(here);
+const EIP_170_LIMIT = 24_576;
+const SIZE_BUDGET = Math.floor(EIP_170_LIMIT * 0.8);
+
+// Which folder's contracts land where. Mocks serve tests only and are not shipped.
+const OUTPUTS = [
+  { from: ["inference/", "validation/", "examples/"], to: join(repository, "src/zerog/contracts/artifacts") },
+  { from: ["mocks/"], to: join(repository, "tests/contracts/artifacts") },
+];
+
+function solidityFiles(folder) {
+  return readdirSync(folder, { withFileTypes: true })
+    .filter((entry) => entry.name !== "node_modules")
+    .flatMap((entry) => {
+      const path = join(folder, entry.name);
+      if (entry.isDirectory()) return solidityFiles(path);
+      return entry.name.endsWith(".sol") ? [path] : [];
+    })
+    .sort();
+}
+
+function readImport(name) {
+  const path = join(here, "node_modules", name);
+  return existsSync(path) ? { contents: readFileSync(path, "utf8") } : { error: `${name} is not installed: run npm ci` };
+}
+
+function compile() {
+  const sources = Object.fromEntries(
+    solidityFiles(here).map((path) => [
+      relative(here, path).split(sep).join("/"),
+      { content: readFileSync(path, "utf8") },
+    ]),
+  );
+  const input = {
+    language: "Solidity",
+    sources,
+    settings: {
+      evmVersion: "cancun",
+      optimizer: { enabled: true, runs: 10_000 },
+      outputSelection: {
+        "*": { "*": ["abi", "evm.bytecode.object", "evm.deployedBytecode", "storageLayout", "metadata"] },
+      },
+    },
+  };
+  const output = JSON.parse(solc.compile(JSON.stringify(input), { import: readImport }));
+  // Warnings in our own sources count as errors; those in a pinned library are its own affair.
+  const messages = (output.errors ?? []).filter(
+    ({ severity, sourceLocation }) => severity === "error" || !sourceLocation?.file.startsWith("@openzeppelin/"),
+  );
+  for (const message of messages) console.error(message.formattedMessage);
+  if (messages.length > 0) throw new Error("the compiler reported the problems above");
+  return output.contracts;
+}
+
+function artifactOf(source, name, contract) {
+  const deployed = contract.evm.deployedBytecode;
+  const size = deployed.object.length / 2;
+  if (size > SIZE_BUDGET) throw new Error(`${name} has ${size} bytes, more than ${SIZE_BUDGET} (80 % of EIP-170)`);
+  return {
+    contractName: name,
+    sourceName: source,
+    solcVersion: solc.version(),
+    metadataSha256: createHash("sha256").update(contract.metadata).digest("hex"),
+    abi: contract.abi,
+    bytecode: `0x${contract.evm.bytecode.object}`,
+    deployedBytecode: `0x${deployed.object}`,
+    immutableReferences: deployed.immutableReferences ?? {},
+    storageLayout: plainLayout(contract.storageLayout),
+  };
+}
+
+// Compiler ids of types change with unrelated edits: labels without AST ids keep diffs about the layout.
+function plainLayout(layout) {
+  const strip = (text) => text.replace(/\)\d+_/g, ")_").replace(/(\w)\)(\d+)(?=[,)]|$)/g, "$1)");
+  return {
+    storage: layout.storage.map(({ label, slot, offset, type }) => ({ label, slot, offset, type: strip(type) })),
+    types: Object.fromEntries(
+      Object.entries(layout.types ?? {}).map(([key, type]) => [
+        strip(key),
+        {
+          label: type.label,
+          encoding: type.encoding,
+          numberOfBytes: type.numberOfBytes,
+          ...(type.members && {
+            members: type.members.map(({ label, slot, offset, type: t }) => ({ label, slot, offset, type: strip(t) })),
+          }),
+        },
+      ]),
+    ),
+  };
+}
+
+function artifacts() {
+  const files = new Map();
+  for (const [source, contracts] of Object.entries(compile())) {
+    const target = OUTPUTS.find(({ from }) => from.some((prefix) => source.startsWith(prefix)));
+    if (!target) continue;
+    for (const [name, contract] of Object.entries(contracts)) {
+      // Interfaces, abstract contracts and internal libraries have nothing to deploy but may have an interface.
+      if (contract.abi.length === 0) continue;
+      files.set(join(target.to, `${name}.json`), `${JSON.stringify(artifactOf(source, name, contract), null, 1)}\n`);
+    }
+  }
+  return files;
+}
+
+function committed() {
+  return OUTPUTS.filter(({ to }) => existsSync(to)).flatMap(({ to }) =>
+    readdirSync(to).filter((name) => name.endsWith(".json")).map((name) => join(to, name)),
+  );
+}
+
+const fresh = artifacts();
+const stale = committed().filter((path) => !fresh.has(path));
+const differing = [...fresh].filter(([path, text]) => !existsSync(path) || readFileSync(path, "utf8") !== text);
+
+if (process.argv.includes("--check")) {
+  for (const [path] of differing) console.error(`differs from its source: ${relative(repository, path)}`);
+  for (const path of stale) console.error(`has no source: ${relative(repository, path)}`);
+  if (differing.length + stale.length > 0) {
+    console.error("run: node contracts/build.mjs");
+    process.exit(1);
+  }
+  console.log(`${fresh.size} artifacts match their sources (solc ${solc.version()})`);
+} else {
+  for (const { to } of OUTPUTS) mkdirSync(to, { recursive: true });
+  for (const [path, text] of differing) writeFileSync(path, text);
+  for (const path of stale) rmSync(path);
+  console.log(`${differing.length} of ${fresh.size} artifacts written (solc ${solc.version()})`);
+}

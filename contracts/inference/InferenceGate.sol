@@ -1,0 +1,495 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity ^0.8.26;
+
+import {AccessControl} from "@openzeppelin/contracts/access/AccessControl.sol";
+import {Address} from "@openzeppelin/contracts/utils/Address.sol";
+import {Nonces} from "@openzeppelin/contracts/utils/Nonces.sol";
+import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
+import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
+import {EnumerableSet} from "@openzeppelin/contracts/utils/structs/EnumerableSet.sol";
+import {Predeploys} from "../Predeploys.sol";
+import {IInferenceConsumer} from "./IInferenceConsumer.sol";
+import {IInferenceRegistry} from "./IInferenceRegistry.sol";
+import {
+    AuditVote,
+    InferenceReceipt,
+    PoIExpired,
+    PoITierTooLow,
+    PoIUnknownModel,
+    ProofOfInference,
+    SamplingParams,
+    Tier
+} from "./InferenceTypes.sol";
+
+/// @title Gate between contracts and AI: request, proven answer, callback
+/// @notice A contract asks with {requestInference}; a provider answers with {fulfill}; the gate hands the output to the
+/// contract only after the registry has verified the signed receipt and the tier is at least the one asked for. An
+/// output of a lower tier waits until audit raises it. Without an answer by the deadline the fee goes back and the
+/// assigned provider leaves the queue.
+/// @dev Predeploy without constructor: administrator and parameters are genesis storage. All payments are credits
+/// that {withdraw} pays out; a consumer can therefore block neither its provider nor anybody else.
+contract InferenceGate is AccessControl, Nonces, ReentrancyGuardTransient {
+    using EnumerableSet for EnumerableSet.AddressSet;
+
+    /// @notice Life of a request.
+    enum State {
+        None,
+        Open,
+        Parked,
+        Delivered,
+        CallbackFailed,
+        Disputed,
+        Refunded
+    }
+
+    /// @notice A request as the gate stores it.
+    /// @param requester Contract or account that asked.
+    /// @param deadline Unix seconds until which it can be fulfilled.
+    /// @param minTier Least tier for the callback.
+    /// @param state Where the request stands.
+    /// @param tier Tier reached; meaningful from `Parked` on.
+    /// @param goodVotes Verifiers that voted good.
+    /// @param provider Assigned provider, from fulfilment on the one that answered; zero: anybody may answer.
+    /// @param gasLimit Gas of the callback.
+    /// @param fulfilledAt Block of fulfilment.
+    /// @param fee Wei for the provider.
+    /// @param modelId Model asked for.
+    /// @param inputHash keccak256 of the input.
+    /// @param paramsHash Struct hash of the sampling parameters.
+    /// @param receiptHash Receipt that answered; zero before.
+    struct Request {
+        address requester;
+        uint64 deadline;
+        uint8 minTier;
+        State state;
+        uint8 tier;
+        uint8 goodVotes;
+        address provider;
+        uint64 gasLimit;
+        uint64 fulfilledAt;
+        uint256 fee;
+        bytes32 modelId;
+        bytes32 inputHash;
+        bytes32 paramsHash;
+        bytes32 receiptHash;
+    }
+
+    /// @notice Tunable numbers.
+    /// @param requestTimeout Seconds from request to deadline.
+    /// @param auditWindow Blocks in which a parked output can be objected to.
+    /// @param maxCallbackGas Largest gas of a callback.
+    /// @param auditQuorum Good votes that make an output AUDITED.
+    struct Parameters {
+        uint64 requestTimeout;
+        uint64 auditWindow;
+        uint64 maxCallbackGas;
+        uint8 auditQuorum;
+    }
+
+    /// @notice May vote on parked outputs.
+    bytes32 public constant VERIFIER_ROLE = keccak256("VERIFIER_ROLE");
+    /// @notice Largest input in bytes.
+    uint256 public constant MAX_INPUT_SIZE = 32_768;
+    /// @notice Largest output in bytes.
+    uint256 public constant MAX_OUTPUT_SIZE = 8_192;
+    /// @notice Largest number of generated tokens.
+    uint32 public constant MAX_TOKENS = 4_096;
+    /// @notice Providers that one request looks at before it is left open to all.
+    uint256 public constant MAX_PROBES = 8;
+    /// @dev Bytes of a revert reason that are kept.
+    uint256 private constant MAX_REASON_SIZE = 256;
+    /// @dev Gas that must remain after a callback: bookkeeping, and per word of output what storing it costs.
+    uint256 private constant RESERVE_GAS = 80_000;
+    uint256 private constant RESERVE_GAS_PER_WORD = 23_000;
+    uint8 private constant VERDICT_GOOD = 1;
+    uint8 private constant VERDICT_BAD = 2;
+    uint8 private constant VERDICT_UNAVAILABLE = 3;
+
+    /// @notice Current parameters.
+    Parameters public parameters;
+    mapping(bytes32 requestId => Request request) private _requests;
+    mapping(bytes32 requestId => bytes output) private _outputs;
+    mapping(bytes32 requestId => mapping(address verifier => bool voted)) private _voted;
+    mapping(bytes32 receiptHash => bytes32 requestId) private _requestOfReceipt;
+    mapping(bytes32 modelId => EnumerableSet.AddressSet providers) private _queues;
+    mapping(bytes32 modelId => uint256 position) private _cursors;
+    mapping(address account => uint256 amount) private _credits;
+
+    event InferenceRequested(
+        bytes32 indexed requestId,
+        address indexed requester,
+        bytes32 indexed modelId,
+        address provider,
+        bytes input,
+        SamplingParams params,
+        uint8 minTier,
+        uint64 gasLimit,
+        uint64 deadline,
+        uint256 fee
+    );
+    event InferenceFulfilled(
+        bytes32 indexed requestId,
+        address indexed provider,
+        bytes32 indexed receiptHash,
+        uint8 tier,
+        bytes output
+    );
+    event InferenceParked(bytes32 indexed requestId, bytes32 indexed receiptHash, uint8 tier, uint8 minTier);
+    event InferenceDelivered(bytes32 indexed requestId, bytes32 indexed receiptHash, uint8 tier);
+    event CallbackFailed(bytes32 indexed requestId, bytes reason);
+    event Voted(bytes32 indexed requestId, address indexed verifier, uint8 verdict, uint32 badIndex);
+    event InferenceDisputed(bytes32 indexed requestId, bytes32 indexed receiptHash, address indexed verifier);
+    event InferenceRefunded(bytes32 indexed requestId, address indexed requester, uint256 fee);
+    event QueueJoined(bytes32 indexed modelId, address indexed provider);
+    event QueueLeft(bytes32 indexed modelId, address indexed provider);
+    event Withdrawn(address indexed account, uint256 amount);
+    event ParametersSet(Parameters parameters);
+
+    error InputTooLarge(uint256 size, uint256 limit);
+    error OutputTooLarge(uint256 size, uint256 limit);
+    error CallbackGasTooHigh(uint64 gasLimit, uint64 limit);
+    error TokensOutOfRange(uint32 maxTokens, uint32 limit);
+    error SamplerUnknown(uint8 sampler);
+    error TierUnknown(uint8 tier);
+    error RequestNotOpen(bytes32 requestId, State state);
+    error RequesterMismatch(address expected, address given);
+    error ProviderMismatch(address expected, address given);
+    error ModelMismatch(bytes32 expected, bytes32 given);
+    error InputMismatch(bytes32 expected, bytes32 given);
+    error ParamsMismatch(bytes32 expected, bytes32 given);
+    error OutputMismatch(bytes32 expected, bytes32 given);
+    error GasTooLow(uint256 available, uint256 required);
+    error NotParked(bytes32 requestId, State state);
+    error WindowOpen(uint256 untilBlock);
+    error NothingToRetry(bytes32 requestId, State state);
+    error RetryFailed(bytes32 requestId, bytes reason);
+    error NotRefundable(bytes32 requestId, State state);
+    error DeadlineNotPassed(uint64 deadline, uint256 nowSeconds);
+    error VerdictUnknown(uint8 verdict);
+    error VerifierUnknown(address verifier);
+    error VoteBadSignature();
+    error AlreadyVoted(bytes32 requestId, address verifier);
+    error NothingToWithdraw(address account);
+    error ProviderNotEligible(address provider);
+    error AlreadyQueued(bytes32 modelId, address provider);
+    error NotQueued(bytes32 modelId, address provider);
+
+    // ---------------------------------------------------------------- request
+
+    /// @notice Asks for an inference; the value sent is the fee.
+    /// @dev Not guarded against reentrancy, so that a callback may ask the next question: it only takes value in and
+    /// writes a new request.
+    /// @param modelId Registered model.
+    /// @param input Request bytes, for language models the UTF-8 prompt.
+    /// @param params Sampling parameters; the seed of sampler 1 is replaced by one derived from chain randomness.
+    /// @param minTier Least tier at which the callback may run.
+    /// @param gasLimit Gas of the callback.
+    /// @return requestId Identifier, see {ProofOfInference-requestId}.
+    function requestInference(
+        bytes32 modelId,
+        bytes calldata input,
+        SamplingParams calldata params,
+        uint8 minTier,
+        uint64 gasLimit
+    ) external payable returns (bytes32 requestId) {
+        if (!_registry().isModel(modelId)) revert PoIUnknownModel();
+        if (input.length > MAX_INPUT_SIZE) revert InputTooLarge(input.length, MAX_INPUT_SIZE);
+        if (minTier > Tier.NATIVE) revert TierUnknown(minTier);
+        if (gasLimit > parameters.maxCallbackGas) revert CallbackGasTooHigh(gasLimit, parameters.maxCallbackGas);
+        if (params.maxTokens == 0 || params.maxTokens > MAX_TOKENS) {
+            revert TokensOutOfRange(params.maxTokens, MAX_TOKENS);
+        }
+        if (params.sampler > 1) revert SamplerUnknown(params.sampler);
+
+        requestId = ProofOfInference.requestId(address(this), msg.sender, _useNonce(msg.sender));
+        _registry().reserve(requestId, msg.sender);
+        SamplingParams memory settled = params;
+        if (settled.sampler == 1) settled.seed = ProofOfInference.seed(requestId, bytes32(block.prevrandao));
+
+        Request storage request = _requests[requestId];
+        request.requester = msg.sender;
+        request.deadline = uint64(block.timestamp) + parameters.requestTimeout;
+        request.minTier = minTier;
+        request.state = State.Open;
+        request.provider = _nextProvider(modelId);
+        request.gasLimit = gasLimit;
+        request.fee = msg.value;
+        request.modelId = modelId;
+        request.inputHash = keccak256(input);
+        request.paramsHash = ProofOfInference.hashStruct(settled);
+        emit InferenceRequested(
+            requestId,
+            msg.sender,
+            modelId,
+            request.provider,
+            input,
+            settled,
+            minTier,
+            gasLimit,
+            request.deadline,
+            msg.value
+        );
+    }
+
+    // ---------------------------------------------------------------- answer
+
+    /// @notice Answers a request. Anybody may carry the provider's answer here.
+    /// @dev The registry's `PoI` errors come first and in their order. Every effect precedes the callback.
+    /// @param receipt Receipt that the provider signed.
+    /// @param signature The provider's signature.
+    /// @param output Output bytes that hash to `receipt.outputHash`.
+    function fulfill(
+        InferenceReceipt calldata receipt,
+        bytes calldata signature,
+        bytes calldata output
+    ) external nonReentrant {
+        bytes32 requestId = receipt.requestId;
+        Request storage request = _requests[requestId];
+        uint8 minTier = request.minTier;
+        // Audit can lift an output up to AUDITED; evidence of a higher tier must be there now.
+        uint8 needed = minTier > Tier.AUDITED ? minTier : Tier.SIGNED;
+        (uint8 tier, bytes32 receiptHash) = _registry().consume(receipt, signature, needed);
+        _checkAnswer(request, receipt, output);
+
+        request.provider = receipt.provider;
+        request.tier = tier;
+        request.receiptHash = receiptHash;
+        request.fulfilledAt = uint64(block.number);
+        emit InferenceFulfilled(requestId, receipt.provider, receiptHash, tier, output);
+        if (tier >= minTier) {
+            _deliver(requestId, request, output);
+            return;
+        }
+        request.state = State.Parked;
+        _requestOfReceipt[receiptHash] = requestId;
+        _outputs[requestId] = output;
+        emit InferenceParked(requestId, receiptHash, tier, minTier);
+    }
+
+    /// @notice Votes on a parked output. Any objection stops it; only good votes let it rise to AUDITED.
+    /// @param vote Vote of a verifier that holds {VERIFIER_ROLE} and is not the provider.
+    /// @param signature The verifier's signature in the domain of the registry.
+    function attest(AuditVote calldata vote, bytes calldata signature) external {
+        bytes32 requestId = _requestOfReceipt[vote.receiptHash];
+        Request storage request = _requests[requestId];
+        if (request.state != State.Parked) revert NotParked(requestId, request.state);
+        if (vote.verdict < VERDICT_GOOD || vote.verdict > VERDICT_UNAVAILABLE) revert VerdictUnknown(vote.verdict);
+        if (!hasRole(VERIFIER_ROLE, vote.verifier) || vote.verifier == request.provider) {
+            revert VerifierUnknown(vote.verifier);
+        }
+        (address signer, ECDSA.RecoverError failure, ) = ECDSA.tryRecoverCalldata(
+            _registry().hashVote(vote),
+            signature
+        );
+        if (failure != ECDSA.RecoverError.NoError || signer != vote.verifier) revert VoteBadSignature();
+        if (_voted[requestId][signer]) revert AlreadyVoted(requestId, signer);
+        _voted[requestId][signer] = true;
+        emit Voted(requestId, signer, vote.verdict, vote.badIndex);
+        if (vote.verdict == VERDICT_GOOD) {
+            ++request.goodVotes;
+            return;
+        }
+        request.state = State.Disputed;
+        emit InferenceDisputed(requestId, vote.receiptHash, signer);
+    }
+
+    /// @notice Delivers a parked output once audit has lifted it to the tier asked for.
+    /// @param requestId Request whose output is parked.
+    function finalize(bytes32 requestId) external nonReentrant {
+        Request storage request = _requests[requestId];
+        if (request.state != State.Parked) revert NotParked(requestId, request.state);
+        uint8 tier = _auditedTier(request);
+        if (tier < request.minTier) revert PoITierTooLow();
+        request.tier = tier;
+        _registry().raiseTier(request.receiptHash, tier);
+        _deliver(requestId, request, _outputs[requestId]);
+    }
+
+    /// @notice Calls a consumer again whose callback failed. Reverts when it fails again; the output stays.
+    /// @param requestId Request in state `CallbackFailed`.
+    function retry(bytes32 requestId) external nonReentrant {
+        Request storage request = _requests[requestId];
+        if (request.state != State.CallbackFailed) revert NothingToRetry(requestId, request.state);
+        bytes memory output = _outputs[requestId];
+        request.state = State.Delivered;
+        delete _outputs[requestId];
+        (bool success, bytes memory reason) = _callback(requestId, request, output);
+        if (!success) revert RetryFailed(requestId, reason);
+        emit InferenceDelivered(requestId, request.receiptHash, request.tier);
+    }
+
+    // ---------------------------------------------------------------- money
+
+    /// @notice Gives the fee of an unanswered or disputed request back to its requester, as a credit.
+    /// @dev An output parked for OPTIMISTIC always becomes deliverable, so it is never refunded without a dispute.
+    /// @param requestId Request whose deadline has passed.
+    function refund(bytes32 requestId) external {
+        Request storage request = _requests[requestId];
+        State state = request.state;
+        bool refundable = state == State.Open ||
+            state == State.Disputed ||
+            (state == State.Parked && request.minTier > Tier.OPTIMISTIC);
+        if (!refundable) revert NotRefundable(requestId, state);
+        if (block.timestamp <= request.deadline) revert DeadlineNotPassed(request.deadline, block.timestamp);
+        request.state = State.Refunded;
+        _credits[request.requester] += request.fee;
+        delete _outputs[requestId];
+        // Silence costs the provider its place in the queue; having answered does not.
+        if (state == State.Open && _queues[request.modelId].remove(request.provider)) {
+            emit QueueLeft(request.modelId, request.provider);
+        }
+        emit InferenceRefunded(requestId, request.requester, request.fee);
+    }
+
+    /// @notice Pays `account` what the gate owes it. Anybody may call; the money goes to `account`.
+    function withdraw(address payable account) external nonReentrant {
+        uint256 amount = _credits[account];
+        if (amount == 0) revert NothingToWithdraw(account);
+        _credits[account] = 0;
+        emit Withdrawn(account, amount);
+        Address.sendValue(account, amount);
+    }
+
+    /// @notice Wei that the gate owes `account`.
+    function creditOf(address account) external view returns (uint256) {
+        return _credits[account];
+    }
+
+    // ---------------------------------------------------------------- queue
+
+    /// @notice Offers to answer requests for a model; requests are dealt out in turn.
+    function joinQueue(bytes32 modelId) external {
+        if (!_registry().isModel(modelId)) revert PoIUnknownModel();
+        if (!_registry().isEligible(msg.sender)) revert ProviderNotEligible(msg.sender);
+        if (!_queues[modelId].add(msg.sender)) revert AlreadyQueued(modelId, msg.sender);
+        emit QueueJoined(modelId, msg.sender);
+    }
+
+    /// @notice Takes the caller out of the queue of a model; requests already assigned stay assigned.
+    function leaveQueue(bytes32 modelId) external {
+        if (!_queues[modelId].remove(msg.sender)) revert NotQueued(modelId, msg.sender);
+        emit QueueLeft(modelId, msg.sender);
+    }
+
+    /// @notice Providers queued for a model.
+    function queueOf(bytes32 modelId) external view returns (address[] memory) {
+        return _queues[modelId].values();
+    }
+
+    // ---------------------------------------------------------------- views and administration
+
+    /// @notice A request as it stands.
+    function requestOf(bytes32 requestId) external view returns (Request memory) {
+        return _requests[requestId];
+    }
+
+    /// @notice Output that waits for {finalize} or {retry}; empty otherwise.
+    function outputOf(bytes32 requestId) external view returns (bytes memory) {
+        return _outputs[requestId];
+    }
+
+    /// @notice Sets the parameters for later requests.
+    function setParameters(Parameters calldata newParameters) external onlyRole(DEFAULT_ADMIN_ROLE) {
+        parameters = newParameters;
+        emit ParametersSet(newParameters);
+    }
+
+    // ---------------------------------------------------------------- internals
+
+    function _registry() private pure returns (IInferenceRegistry) {
+        return IInferenceRegistry(Predeploys.INFERENCE_REGISTRY);
+    }
+
+    /// @dev Next eligible provider in turn. Those no longer eligible are dropped on the way.
+    function _nextProvider(bytes32 modelId) private returns (address) {
+        EnumerableSet.AddressSet storage queue = _queues[modelId];
+        for (uint256 probe = 0; probe < MAX_PROBES; ++probe) {
+            uint256 length = queue.length();
+            if (length == 0) return address(0);
+            uint256 position = _cursors[modelId] % length;
+            address provider = queue.pos(position);
+            if (_registry().isEligible(provider)) {
+                _cursors[modelId] = position + 1;
+                return provider;
+            }
+            queue.remove(provider);
+            emit QueueLeft(modelId, provider);
+        }
+        return address(0);
+    }
+
+    /// @dev The receipt is genuine; here it must also be the answer to this request.
+    function _checkAnswer(
+        Request storage request,
+        InferenceReceipt calldata receipt,
+        bytes calldata output
+    ) private view {
+        if (request.state != State.Open) revert RequestNotOpen(receipt.requestId, request.state);
+        if (block.timestamp > request.deadline) revert PoIExpired();
+        if (receipt.requester != request.requester) revert RequesterMismatch(request.requester, receipt.requester);
+        if (request.provider != address(0) && receipt.provider != request.provider) {
+            revert ProviderMismatch(request.provider, receipt.provider);
+        }
+        if (receipt.modelId != request.modelId) revert ModelMismatch(request.modelId, receipt.modelId);
+        if (receipt.inputHash != request.inputHash) revert InputMismatch(request.inputHash, receipt.inputHash);
+        if (receipt.paramsHash != request.paramsHash) revert ParamsMismatch(request.paramsHash, receipt.paramsHash);
+        if (output.length > MAX_OUTPUT_SIZE) revert OutputTooLarge(output.length, MAX_OUTPUT_SIZE);
+        bytes32 outputHash = keccak256(output);
+        if (outputHash != receipt.outputHash) revert OutputMismatch(receipt.outputHash, outputHash);
+    }
+
+    function _auditedTier(Request storage request) private view returns (uint8) {
+        uint8 quorum = parameters.auditQuorum;
+        if (quorum > 0 && request.goodVotes >= quorum) return Tier.AUDITED;
+        uint256 windowEnd = uint256(request.fulfilledAt) + parameters.auditWindow;
+        if (block.number < windowEnd) revert WindowOpen(windowEnd);
+        return Tier.OPTIMISTIC;
+    }
+
+    /// @dev Pays the provider and calls the consumer. A failing consumer loses nothing: its output is kept.
+    function _deliver(bytes32 requestId, Request storage request, bytes memory output) private {
+        request.state = State.Delivered;
+        _credits[request.provider] += request.fee;
+        delete _outputs[requestId];
+        if (request.requester.code.length > 0) {
+            (bool success, bytes memory reason) = _callback(requestId, request, output);
+            if (!success) {
+                request.state = State.CallbackFailed;
+                _outputs[requestId] = output;
+                emit CallbackFailed(requestId, reason);
+                return;
+            }
+        }
+        emit InferenceDelivered(requestId, request.receiptHash, request.tier);
+    }
+
+    /// @dev A try/catch whose gas the caller cannot starve and whose return data the consumer cannot inflate: the
+    /// consumer gets exactly `gasLimit`, or the whole transaction reverts and can be sent again with more gas.
+    function _callback(
+        bytes32 requestId,
+        Request storage request,
+        bytes memory output
+    ) private returns (bool success, bytes memory reason) {
+        bytes memory data = abi.encodeCall(IInferenceConsumer.onInference, (requestId, output, request.tier));
+        address consumer = request.requester;
+        uint256 gasLimit = request.gasLimit;
+        uint256 required = gasLimit + RESERVE_GAS + RESERVE_GAS_PER_WORD * (output.length / 32 + 2);
+        // EIP-150 keeps one 64th back.
+        uint256 available = gasleft() - gasleft() / 64;
+        if (available < required) revert GasTooLow(available, required);
+        uint256 limit = MAX_REASON_SIZE;
+        assembly ("memory-safe") {
+            success := call(gasLimit, consumer, 0, add(data, 0x20), mload(data), 0, 0)
+            if iszero(success) {
+                let size := returndatasize()
+                if gt(size, limit) {
+                    size := limit
+                }
+                reason := mload(0x40)
+                mstore(0x40, add(reason, and(add(size, 0x3f), not(0x1f))))
+                mstore(reason, size)
+                returndatacopy(add(reason, 0x20), 0, size)
+            }
+        }
+    }
+}

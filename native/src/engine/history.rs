@@ -1,0 +1,187 @@
+//! Positions in history: edits, snapshots, revert, rollback.
+//!
+//! A snapshot is a version number with a name, kept in the store: it survives a restart, and
+//! reverting to it costs what was changed since, not what the state holds.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+use std::sync::Arc;
+
+use alloy_primitives::{keccak256, KECCAK256_EMPTY};
+use serde::{Deserialize, Serialize};
+
+use super::{ChainEvent, Engine, EngineError};
+use crate::primitives::*;
+use crate::state::{Head, Version, View};
+
+const SNAPSHOTS_KEY: &str = "snapshots";
+
+/// What a devnet edit sets on one account; what is `None` or absent stays as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AccountEdit {
+    #[serde(default)]
+    pub balance: Option<U256>,
+    #[serde(default, with = "alloy_serde::quantity::opt")]
+    pub nonce: Option<u64>,
+    #[serde(default)]
+    pub code: Option<Bytes>,
+    #[serde(default)]
+    pub storage: BTreeMap<U256, U256>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Snapshot {
+    id: u64,
+    version: Version,
+    /// The devnet's clock when it was taken, seconds since the epoch.
+    clock: u64,
+}
+
+/// Snapshots in the order in which they were taken; ids are never used twice.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Snapshots {
+    next: u64,
+    kept: Vec<Snapshot>,
+}
+
+impl Snapshots {
+    fn load(view: &View) -> Result<Snapshots, EngineError> {
+        match view.meta(SNAPSHOTS_KEY)? {
+            None => Ok(Snapshots::default()),
+            Some(json) => {
+                serde_json::from_slice(&json).map_err(|error| EngineError::Other(format!("stored snapshots: {error}")))
+            }
+        }
+    }
+
+    fn save(&self, store: &crate::state::Store) -> Result<(), EngineError> {
+        let json = serde_json::to_vec(self).map_err(|error| EngineError::Other(error.to_string()))?;
+        Ok(store.put_meta(SNAPSHOTS_KEY, Some(&json))?)
+    }
+}
+
+impl Engine {
+    /// Commits a change of the state in place: a new version of the head block.
+    pub fn edit(&self, delta: &StateDelta) -> Result<Arc<Head>, EngineError> {
+        let mut life = self.life.lock();
+        self.check_open()?;
+        let head = self.store.commit_edit(delta)?;
+        life.clear();
+        self.rewound(head, Vec::new())
+    }
+
+    /// Merges the edits over the accounts as they are and commits the result.
+    pub fn edit_accounts(&self, edits: &BTreeMap<Address, AccountEdit>) -> Result<Arc<Head>, EngineError> {
+        let mut life = self.life.lock();
+        self.check_open()?;
+        let delta = {
+            let view = self.view()?;
+            merged(&view.latest(), edits)?
+        };
+        if delta.accounts.is_empty() {
+            return Ok(self.head());
+        }
+        let head = self.store.commit_edit(&delta)?;
+        life.clear();
+        self.rewound(head, Vec::new())
+    }
+
+    /// Names the present position; the id counts up from 0 and is never used again.
+    pub fn snapshot(&self) -> Result<u64, EngineError> {
+        let _writer = self.life.lock();
+        self.check_open()?;
+        let mut snapshots = Snapshots::load(&self.view()?)?;
+        let id = snapshots.next;
+        snapshots.next += 1;
+        snapshots.kept.push(Snapshot { id, version: self.head.load().version, clock: self.clock() });
+        snapshots.save(&self.store)?;
+        Ok(id)
+    }
+
+    /// Back to a snapshot: state, blocks and clock. False for an id that is unknown or was consumed;
+    /// the id and later ones are dropped.
+    pub fn revert(&self, id: u64) -> Result<bool, EngineError> {
+        let mut life = self.life.lock();
+        self.check_open()?;
+        let mut snapshots = Snapshots::load(&self.view()?)?;
+        let Some(position) = snapshots.kept.iter().position(|kept| kept.id == id) else {
+            return Ok(false);
+        };
+        let target = snapshots.kept[position].clone();
+        snapshots.kept.truncate(position);
+        // Saved first: a crash in between forgets the snapshot but never leaves one of an undone version.
+        snapshots.save(&self.store)?;
+        let (head, _) = self.store.revert_to(target.version)?;
+        life.clear();
+        self.reset_clock(target.clock);
+        self.rewound(head, Vec::new())?;
+        Ok(true)
+    }
+
+    /// Back to the end of block `number` (rollback / reset), optionally giving the transactions of
+    /// the dropped blocks back to the pool.
+    pub fn rollback(&self, number: u64, reinject: bool) -> Result<(), EngineError> {
+        let mut life = self.life.lock();
+        self.check_open()?;
+        let view = self.view()?;
+        let version = view.version_at(number)?.ok_or_else(|| {
+            EngineError::Other(format!("block {number} is beyond the head {}", view.head().header.number))
+        })?;
+        let mut snapshots = Snapshots::load(&view)?;
+        drop(view);
+        snapshots.kept.retain(|kept| kept.version <= version);
+        snapshots.save(&self.store)?;
+        let (head, dropped) = self.store.revert_to(version)?;
+        life.clear();
+        self.rewound(head, if reinject { dropped } else { Vec::new() })?;
+        Ok(())
+    }
+
+    /// The state changed other than by a block: publishes it, re-validates the pool, tells listeners.
+    pub(super) fn rewound(&self, head: Head, reinject: Vec<Arc<SignedTx>>) -> Result<Arc<Head>, EngineError> {
+        let head = Arc::new(head);
+        let context = self.publish(head.clone());
+        let view = self.view()?;
+        self.pool.on_reset(reinject, &context, &view.latest());
+        self.generation.fetch_add(1, Ordering::AcqRel);
+        self.mined.recheck(&self.pool);
+        if self.events.receiver_count() > 0 {
+            // No receiver any more is no fault.
+            let _ = self.events.send(ChainEvent::Rewound(Head::clone(&head)));
+        }
+        self.signal.notify();
+        Ok(head)
+    }
+}
+
+/// The edits as a delta over the present accounts.
+fn merged(state: &dyn StateRead, edits: &BTreeMap<Address, AccountEdit>) -> Result<StateDelta, ReadError> {
+    let mut delta = StateDelta::default();
+    for (address, edit) in edits {
+        let present = state.account(address)?;
+        let mut info =
+            present.clone().unwrap_or(AccountInfo { nonce: 0, balance: U256::ZERO, code_hash: KECCAK256_EMPTY });
+        if let Some(balance) = edit.balance {
+            info.balance = balance;
+        }
+        if let Some(nonce) = edit.nonce {
+            info.nonce = nonce;
+        }
+        if let Some(code) = &edit.code {
+            info.code_hash = keccak256(code);
+            if !code.is_empty() {
+                delta.code.insert(info.code_hash, code.clone());
+            }
+        }
+        let empty = info.nonce == 0 && info.balance.is_zero() && info.code_hash == KECCAK256_EMPTY;
+        if empty && present.is_none() && edit.storage.is_empty() {
+            // An account with nothing in it does not exist (EIP-161).
+            continue;
+        }
+        delta
+            .accounts
+            .insert(*address, AccountDelta { info: Some(info), storage_wiped: false, storage: edit.storage.clone() });
+    }
+    Ok(delta)
+}

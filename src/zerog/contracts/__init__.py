@@ -1,0 +1,39 @@
+"""Compiled contracts and the genesis state of zerog's predeploys.
+
+The artifacts are built from ``contracts/`` by ``node contracts/build.mjs`` and committed, so that no
+user needs a Solidity compiler; ``node contracts/build.mjs --check`` proves that they match::
+
+    from zerog.contracts import INFERENCE_GATE, artifact
+
+    gate = client.contract(INFERENCE_GATE, artifact("InferenceGate").abi)
+"""
+
+from __future__ import annotations
+
+from zerog.contracts.artifacts import Artifact, artifact, artifact_names
+from zerog.contracts.genesis import (
+    ENGINES,
+    INFERENCE_GATE,
+    INFERENCE_REGISTRY,
+    MODELS,
+    PREDEPLOYS,
+    VALIDATION_REGISTRY,
+    GenesisEngine,
+    GenesisModel,
+    genesis_alloc,
+)
+
+__all__ = [
+    "ENGINES",
+    "INFERENCE_GATE",
+    "INFERENCE_REGISTRY",
+    "MODELS",
+    "PREDEPLOYS",
+    "VALIDATION_REGISTRY",
+    "Artifact",
+    "GenesisEngine",
+    "GenesisModel",
+    "artifact",
+    "artifact_names",
+    "genesis_alloc",
+]

@@ -1,0 +1,72 @@
+"""Loads the committed results of the Solidity compiler."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import msgspec
+
+from zerog.errors import ZerogError
+
+_FOLDER = resources.files("zerog.contracts") / "artifacts"
+
+
+class StorageEntry(msgspec.Struct, frozen=True):
+    """A state variable: ``slot`` as decimal text, ``offset`` in bytes from the word's low end."""
+
+    label: str
+    slot: str
+    offset: int
+    type: str
+
+
+class StorageLayout(msgspec.Struct, frozen=True):
+    """State variables of a contract and their types, as the compiler reports them."""
+
+    storage: list[StorageEntry]
+    types: dict[str, Any]
+
+
+class Artifact(msgspec.Struct, frozen=True, rename="camel"):
+    """One compiled contract.
+
+    ``bytecode`` creates it, ``deployed_bytecode`` is what stands on chain afterwards; both
+    0x-hexadecimal. ``metadata_sha256`` is the hash of the compiler's metadata, which names every
+    source by hash.
+    """
+
+    contract_name: str
+    source_name: str
+    solc_version: str
+    metadata_sha256: str
+    abi: list[dict[str, Any]]
+    bytecode: str
+    deployed_bytecode: str
+    storage_layout: StorageLayout
+
+    def slot(self, variable: str) -> int:
+        """Slot of a state variable; raises `KeyError` for an unknown one."""
+        for entry in self.storage_layout.storage:
+            if entry.label == variable:
+                return int(entry.slot)
+        raise KeyError(f"{self.contract_name} has no state variable {variable!r}")
+
+
+def artifact_names() -> list[str]:
+    """Names of all shipped contracts and interfaces."""
+    return sorted(
+        entry.name.removesuffix(".json") for entry in _FOLDER.iterdir() if entry.name.endswith(".json")
+    )
+
+
+@cache
+def artifact(name: str) -> Artifact:
+    """The compiled contract ``name``; raises `ZerogError` when there is none of that name."""
+    try:
+        data = (_FOLDER / f"{name}.json").read_bytes()
+    except OSError:
+        known = ", ".join(artifact_names())
+        raise ZerogError(f"no contract is called {name!r}", hint=f"there are {known}") from None
+    return msgspec.json.decode(data, type=Artifact)

@@ -1,0 +1,207 @@
+"""Every exception that zerog raises on purpose, in one tree.
+
+::
+
+    ZerogError
+    ├── ConfigError                 a setting: file, key or flag
+    ├── GenesisError                a genesis that cannot start a chain
+    ├── DataDirError                a data directory that cannot be used
+    │   ├── DataDirLocked           another node uses it
+    │   ├── ForeignDataDir          it was not made by zerog, or by a newer one
+    │   ├── WrongChain              it holds another chain
+    │   └── CorruptDataDir          its contents fail their checks
+    ├── PortInUse                   a server could not listen
+    ├── BlockError                  a block or proposal that breaks a rule
+    ├── KeystoreError               a key file, password or key
+    ├── TransportError              no answer from a node
+    │   └── TransportTimeout        no answer in time
+    ├── RpcError                    a node answered with an error (code, message, data)
+    │   ├── InvalidParams           -32602: a parameter is wrong; the message names it
+    │   └── ContractReverted        a call reverted; carries the decoded reason
+    ├── TransactionError            a transaction that cannot be sent, was dropped or failed
+    │   ├── TransactionFailed       it is in a block with status 0
+    │   └── WaitTimeout             it is not in a block yet
+    ├── AbiError                    arguments or return data that do not fit an ABI
+    ├── InferenceError              an inference, its receipt or its model
+    └── NativeFailure               the native engine failed in a way that has no better name
+
+Messages are one sentence: what was wrong, with which value. ``hint`` says what to do next; it is
+printed after the message on a terminal. No message ever contains a key, a password or a mnemonic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+
+class ZerogError(Exception):
+    """Root of every error raised on purpose.
+
+    Attributes
+    ----------
+    message : what was wrong, with which value; one sentence without a final full stop.
+    hint : what to do next, or ``None``.
+    """
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return self.message if self.hint is None else f"{self.message}; {self.hint}"
+
+
+class ConfigError(ZerogError):
+    """A setting is unknown, has the wrong type or is out of range."""
+
+
+class GenesisError(ZerogError):
+    """A genesis that cannot start a chain; the message names the field."""
+
+
+class DataDirError(ZerogError):
+    """A data directory that cannot be used."""
+
+
+class DataDirLocked(DataDirError):
+    """Another running node holds the directory."""
+
+
+class ForeignDataDir(DataDirError):
+    """The directory holds files that zerog did not write, or a newer format."""
+
+
+class WrongChain(DataDirError):
+    """The directory holds another chain than the one asked for."""
+
+
+class CorruptDataDir(DataDirError):
+    """The contents of the directory fail their checks."""
+
+
+class PortInUse(ZerogError):
+    """A server could not listen on its address."""
+
+
+class BlockError(ZerogError):
+    """A block or proposal breaks a rule of the chain."""
+
+
+class KeystoreError(ZerogError):
+    """A key file, its password, or a key itself is not usable."""
+
+
+class TransportError(ZerogError):
+    """No usable answer came back from a node."""
+
+
+class TransportTimeout(TransportError):
+    """No answer came back in time."""
+
+
+class RpcError(ZerogError):
+    """A node answered with a JSON-RPC error.
+
+    Attributes
+    ----------
+    code : the JSON-RPC error code.
+    data : ``error.data`` as sent (revert bytes as hex, or a structure), or ``None``.
+    """
+
+    def __init__(self, code: int, message: str, data: Any = None, *, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.code = code
+        self.data = data
+
+
+class InvalidParams(RpcError):
+    """-32602: a parameter has the wrong form; the message names it."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(-32602, message)
+
+
+class ContractReverted(RpcError):
+    """A call or a gas estimate reverted.
+
+    Attributes
+    ----------
+    reason : the revert string, or the custom error with its values, when it could be decoded.
+    """
+
+    def __init__(self, code: int, message: str, data: Any = None, *, reason: str | None = None) -> None:
+        super().__init__(code, message, data)
+        self.reason = reason
+
+
+class TransactionError(ZerogError):
+    """A transaction that cannot be sent, was dropped, or failed."""
+
+
+class TransactionFailed(TransactionError):
+    """The transaction is in a block and its status is 0.
+
+    Attributes
+    ----------
+    receipt : the receipt that the node answered.
+    """
+
+    def __init__(self, message: str, receipt: Any) -> None:
+        super().__init__(message)
+        self.receipt = receipt
+
+
+class WaitTimeout(TransactionError):
+    """The transaction is not in a block yet."""
+
+
+class AbiError(ZerogError):
+    """Arguments or return data do not fit the ABI."""
+
+
+class InferenceError(ZerogError):
+    """An inference, its receipt or its model is not usable."""
+
+
+class NativeFailure(ZerogError):
+    """The native engine failed in a way that no other class describes."""
+
+
+_BY_KIND: dict[str, type[ZerogError]] = {
+    "datadir": DataDirError,
+    "foreign_datadir": ForeignDataDir,
+    "wrong_chain": WrongChain,
+    "corrupt": CorruptDataDir,
+    "genesis": GenesisError,
+    "block": BlockError,
+    "payload": BlockError,
+    "port": PortInUse,
+    "pool": TransactionError,
+    "keystore": KeystoreError,
+    "other": NativeFailure,
+}
+
+
+def from_native(error: BaseException) -> ZerogError:
+    """The exception of this tree for a ``zerog._native.NativeError`` (its ``kind`` decides)."""
+    kind = str(getattr(error, "kind", "other"))
+    message = str(getattr(error, "message", error))
+    if kind == "rpc":
+        return RpcError(int(getattr(error, "code", -32603)), message, getattr(error, "data", None))
+    if kind == "datadir" and "lock" in message.lower():
+        return DataDirLocked(message)
+    return _BY_KIND.get(kind, NativeFailure)(message)
+
+
+@contextmanager
+def native_errors() -> Iterator[None]:
+    """Raises errors of the native engine as exceptions of this tree."""
+    try:
+        yield
+    except Exception as error:
+        if hasattr(error, "kind") and type(error).__name__ == "NativeError":
+            raise from_native(error) from error
+        raise
