@@ -208,10 +208,8 @@ fn system_call<I>(machine: &mut Machine<'_, I>, contract: Address, input: Bytes)
 
 /// EIP-7002 and EIP-7251: the contract must exist and succeed.
 fn request_call<I>(machine: &mut Machine<'_, I>, contract: Address) -> Result<Bytes, BlockError> {
-    let exists = machine
-        .overlay()
-        .account(contract)?
-        .is_some_and(|info| info.code_hash != alloy_primitives::KECCAK256_EMPTY);
+    let exists =
+        machine.overlay().account(contract)?.is_some_and(|info| info.code_hash != alloy_primitives::KECCAK256_EMPTY);
     if !exists {
         return Err(BlockError::Invalid(format!("system contract {contract} has no code")));
     }

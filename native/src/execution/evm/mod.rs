@@ -14,9 +14,10 @@ use std::time::Instant;
 use alloy_evm::precompiles::PrecompilesMap;
 use revm::context::{BlockEnv, CfgEnv, Evm as RevmEvm, Journal, TxEnv};
 use revm::context_interface::block::BlobExcessGasAndPrice;
+use revm::context_interface::JournalTr;
 use revm::context_interface::result::EVMError;
 use revm::handler::instructions::EthInstructions;
-use revm::handler::{EthFrame, Handler, SystemCallTx};
+use revm::handler::{EthFrame, Handler, PrecompileProvider, SystemCallTx};
 use revm::inspector::InspectorHandler;
 use revm::interpreter::interpreter::EthInterpreter;
 use revm::precompile::{PrecompileSpecId, Precompiles};
@@ -163,13 +164,23 @@ impl<'a, I> Machine<'a, I> {
         }
     }
 
+    /// Overriding precompiles moves no warmth: the stock addresses stay warm, new ones are cold.
+    fn keep_warm_addresses(&mut self) {
+        let journal = &mut self.evm.ctx.journaled_state;
+        if journal.precompile_addresses().is_empty() {
+            journal.warm_precompiles(PrecompileProvider::<EvmContext<'a>>::warm_addresses(&self.evm.precompiles));
+        }
+    }
+
     /// The precompile at `from` answers at `to` instead (a state override of simulated calls).
     pub fn move_precompile(&mut self, from: Address, to: Address) -> bool {
+        self.keep_warm_addresses();
         self.evm.precompiles.move_precompiles([(from, to)]).is_ok()
     }
 
     /// Calls of `address` meet its code, if any, from now on.
     pub fn remove_precompile(&mut self, address: &Address) {
+        self.keep_warm_addresses();
         self.evm.precompiles.apply_precompile(address, |_| None);
     }
 
