@@ -84,9 +84,7 @@ pub(super) fn undo_interrupted_load(store: &Store) -> Result<(), EngineError> {
 impl Engine {
     /// Writes the state that holds now.
     pub fn dump_state(&self, out: &mut dyn Write) -> Result<(), EngineError> {
-        let failed = |error: &dyn std::fmt::Display| {
-            EngineError::Other(format!("the dump cannot be written: {error}"))
-        };
+        let failed = |error: &dyn std::fmt::Display| EngineError::Other(format!("the dump cannot be written: {error}"));
         let view = self.view()?;
         let head = view.head();
         let mut line = |value: &dyn ErasedLine| value.write(out).map_err(|error| failed(&error));
@@ -134,14 +132,11 @@ impl Engine {
     /// Applies a dump over the present state.
     pub fn load_state<R: BufRead + Seek>(&self, input: &mut R) -> Result<(), EngineError> {
         for_each_line(input, &mut |_| Ok(()))?;
-        input
-            .rewind()
-            .map_err(|error| EngineError::Other(format!("the dump cannot be read: {error}")))?;
+        input.rewind().map_err(|error| EngineError::Other(format!("the dump cannot be read: {error}")))?;
         let mut life = self.life.lock();
         self.check_open()?;
         let start = self.head.load().version;
-        self.store
-            .put_meta(LOADING_KEY, Some(&start.to_be_bytes()))?;
+        self.store.put_meta(LOADING_KEY, Some(&start.to_be_bytes()))?;
         let loaded = self.apply_dump(input);
         if loaded.is_err() {
             self.store.revert_to(start)?;
@@ -176,9 +171,7 @@ fn code_of(state: &dyn StateRead, info: &AccountInfo) -> Result<Bytes, ReadError
     if info.code_hash == KECCAK256_EMPTY {
         return Ok(Bytes::new());
     }
-    state
-        .code(&info.code_hash)?
-        .ok_or_else(|| ReadError::Store(format!("code {} is missing", info.code_hash)))
+    state.code(&info.code_hash)?.ok_or_else(|| ReadError::Store(format!("code {} is missing", info.code_hash)))
 }
 
 fn insert(delta: &mut StateDelta, account: AccountLine) {
@@ -189,11 +182,7 @@ fn insert(delta: &mut StateDelta, account: AccountLine) {
     delta.accounts.insert(
         account.address,
         AccountDelta {
-            info: Some(AccountInfo {
-                nonce: account.nonce,
-                balance: account.balance,
-                code_hash,
-            }),
+            info: Some(AccountInfo { nonce: account.nonce, balance: account.balance, code_hash }),
             storage_wiped: true,
             storage: account.storage,
         },
@@ -205,14 +194,8 @@ fn for_each_line<R: BufRead>(
     input: &mut R,
     f: &mut dyn FnMut(AccountLine) -> Result<(), EngineError>,
 ) -> Result<(), EngineError> {
-    let mut lines = Lines {
-        input,
-        number: 0,
-        text: String::new(),
-    };
-    let heading: Heading = lines
-        .next()?
-        .ok_or_else(|| lines.fail("the file is empty"))?;
+    let mut lines = Lines { input, number: 0, text: String::new() };
+    let heading: Heading = lines.next()?.ok_or_else(|| lines.fail("the file is empty"))?;
     if heading.format != FORMAT || heading.version != VERSION {
         return Err(lines.fail(format!(
             "format {:?} version {}; this node reads {FORMAT:?} version {VERSION}",
@@ -233,10 +216,7 @@ fn for_each_line<R: BufRead>(
             }
             Some(Line::Closing(closing)) if closing.accounts == accounts => break,
             Some(Line::Closing(closing)) => {
-                return Err(lines.fail(format!(
-                    "accounts is {}, the file holds {accounts}",
-                    closing.accounts
-                )))
+                return Err(lines.fail(format!("accounts is {}, the file holds {accounts}", closing.accounts)))
             }
             None => return Err(lines.fail("the file ends without its closing line")),
         }
@@ -258,13 +238,9 @@ impl<'de> Deserialize<'de> for Line {
         // The raw text keeps the error of the one kind that it is: an untagged enum would lose it.
         let raw = <Box<serde_json::value::RawValue>>::deserialize(deserializer)?;
         if raw.get().starts_with("{\"accounts\"") {
-            serde_json::from_str(raw.get())
-                .map(Line::Closing)
-                .map_err(D::Error::custom)
+            serde_json::from_str(raw.get()).map(Line::Closing).map_err(D::Error::custom)
         } else {
-            serde_json::from_str(raw.get())
-                .map(Line::Account)
-                .map_err(D::Error::custom)
+            serde_json::from_str(raw.get()).map(Line::Account).map_err(D::Error::custom)
         }
     }
 }
@@ -283,19 +259,15 @@ impl<R: BufRead> Lines<'_, R> {
     fn next<T: for<'de> Deserialize<'de>>(&mut self) -> Result<Option<T>, EngineError> {
         self.text.clear();
         self.number += 1;
-        let read = (&mut *self.input)
-            .take(MAX_LINE_BYTES)
-            .read_line(&mut self.text)
-            .map_err(|error| self.fail(error))?;
+        let read =
+            (&mut *self.input).take(MAX_LINE_BYTES).read_line(&mut self.text).map_err(|error| self.fail(error))?;
         if read == 0 {
             return Ok(None);
         }
         if read as u64 == MAX_LINE_BYTES {
             return Err(self.fail(format!("is longer than {MAX_LINE_BYTES} bytes")));
         }
-        serde_json::from_str(&self.text)
-            .map(Some)
-            .map_err(|error| self.fail(error))
+        serde_json::from_str(&self.text).map(Some).map_err(|error| self.fail(error))
     }
 }
 

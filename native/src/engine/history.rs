@@ -49,14 +49,14 @@ impl Snapshots {
     fn load(view: &View) -> Result<Snapshots, EngineError> {
         match view.meta(SNAPSHOTS_KEY)? {
             None => Ok(Snapshots::default()),
-            Some(json) => serde_json::from_slice(&json)
-                .map_err(|error| EngineError::Other(format!("stored snapshots: {error}"))),
+            Some(json) => {
+                serde_json::from_slice(&json).map_err(|error| EngineError::Other(format!("stored snapshots: {error}")))
+            }
         }
     }
 
     fn save(&self, store: &crate::state::Store) -> Result<(), EngineError> {
-        let json =
-            serde_json::to_vec(self).map_err(|error| EngineError::Other(error.to_string()))?;
+        let json = serde_json::to_vec(self).map_err(|error| EngineError::Other(error.to_string()))?;
         Ok(store.put_meta(SNAPSHOTS_KEY, Some(&json))?)
     }
 }
@@ -72,10 +72,7 @@ impl Engine {
     }
 
     /// Merges the edits over the accounts as they are and commits the result.
-    pub fn edit_accounts(
-        &self,
-        edits: &BTreeMap<Address, AccountEdit>,
-    ) -> Result<Arc<Head>, EngineError> {
+    pub fn edit_accounts(&self, edits: &BTreeMap<Address, AccountEdit>) -> Result<Arc<Head>, EngineError> {
         let mut life = self.life.lock();
         self.check_open()?;
         let delta = {
@@ -97,11 +94,7 @@ impl Engine {
         let mut snapshots = Snapshots::load(&self.view()?)?;
         let id = snapshots.next;
         snapshots.next += 1;
-        snapshots.kept.push(Snapshot {
-            id,
-            version: self.head.load().version,
-            clock: self.clock(),
-        });
+        snapshots.kept.push(Snapshot { id, version: self.head.load().version, clock: self.clock() });
         snapshots.save(&self.store)?;
         Ok(id)
     }
@@ -133,10 +126,7 @@ impl Engine {
         self.check_open()?;
         let view = self.view()?;
         let version = view.version_at(number)?.ok_or_else(|| {
-            EngineError::Other(format!(
-                "block {number} is beyond the head {}",
-                view.head().header.number
-            ))
+            EngineError::Other(format!("block {number} is beyond the head {}", view.head().header.number))
         })?;
         let mut snapshots = Snapshots::load(&view)?;
         drop(view);
@@ -148,12 +138,15 @@ impl Engine {
         Ok(())
     }
 
+    /// The state root of the head, and the same root rebuilt from the flat state alone. O(state).
+    pub fn verify_state(&self) -> Result<(B256, B256), EngineError> {
+        // No commit in between: both speak of the same version.
+        let _writer = self.life.lock();
+        Ok((self.head.load().state_root, self.store.rebuild_root()?))
+    }
+
     /// The state changed other than by a block: publishes it, re-validates the pool, tells listeners.
-    pub(super) fn rewound(
-        &self,
-        head: Head,
-        reinject: Vec<Arc<SignedTx>>,
-    ) -> Result<Arc<Head>, EngineError> {
+    pub(super) fn rewound(&self, head: Head, reinject: Vec<Arc<SignedTx>>) -> Result<Arc<Head>, EngineError> {
         let head = Arc::new(head);
         let context = self.publish(head.clone());
         let view = self.view()?;
@@ -170,18 +163,12 @@ impl Engine {
 }
 
 /// The edits as a delta over the present accounts.
-fn merged(
-    state: &dyn StateRead,
-    edits: &BTreeMap<Address, AccountEdit>,
-) -> Result<StateDelta, ReadError> {
+fn merged(state: &dyn StateRead, edits: &BTreeMap<Address, AccountEdit>) -> Result<StateDelta, ReadError> {
     let mut delta = StateDelta::default();
     for (address, edit) in edits {
         let present = state.account(address)?;
-        let mut info = present.clone().unwrap_or(AccountInfo {
-            nonce: 0,
-            balance: U256::ZERO,
-            code_hash: KECCAK256_EMPTY,
-        });
+        let mut info =
+            present.clone().unwrap_or(AccountInfo { nonce: 0, balance: U256::ZERO, code_hash: KECCAK256_EMPTY });
         if let Some(balance) = edit.balance {
             info.balance = balance;
         }
@@ -199,14 +186,9 @@ fn merged(
             // An account with nothing in it does not exist (EIP-161).
             continue;
         }
-        delta.accounts.insert(
-            *address,
-            AccountDelta {
-                info: Some(info),
-                storage_wiped: false,
-                storage: edit.storage.clone(),
-            },
-        );
+        delta
+            .accounts
+            .insert(*address, AccountDelta { info: Some(info), storage_wiped: false, storage: edit.storage.clone() });
     }
     Ok(delta)
 }

@@ -32,10 +32,7 @@ pub(super) struct Candidates {
 impl Candidates {
     fn find(&self, payload: &[u8], parent: Version) -> Option<Candidate> {
         // Whole payloads are compared: as good as a hash, and cheaper than computing one.
-        self.cache
-            .iter()
-            .find(|candidate| candidate.parent == parent && *candidate.payload == *payload)
-            .cloned()
+        self.cache.iter().find(|candidate| candidate.parent == parent && *candidate.payload == *payload).cloned()
     }
 
     fn keep(&mut self, candidate: Candidate) {
@@ -65,11 +62,7 @@ impl Engine {
             self.signal.mark_fruitless(generation);
         }
         let bytes = payload::encode(&block.block)?;
-        life.keep(Candidate {
-            payload: bytes.as_slice().into(),
-            parent: view.head().version,
-            block: Arc::new(block),
-        });
+        life.keep(Candidate { payload: bytes.as_slice().into(), parent: view.head().version, block: Arc::new(block) });
         Ok(bytes)
     }
 
@@ -83,9 +76,7 @@ impl Engine {
             Err(error @ (EngineError::Payload(_) | EngineError::Block(BlockError::Invalid(_)))) => {
                 Ok(Verdict::Reject(error.to_string()))
             }
-            Err(error @ EngineError::Block(BlockError::Transaction { .. })) => {
-                Ok(Verdict::Reject(error.to_string()))
-            }
+            Err(error @ EngineError::Block(BlockError::Transaction { .. })) => Ok(Verdict::Reject(error.to_string())),
             Err(error) => Err(error),
         }
     }
@@ -106,9 +97,7 @@ impl Engine {
         let mut life = self.life.lock();
         self.check_open()?;
         let Some(candidate) = life.finalized.as_ref() else {
-            return Err(EngineError::Other(
-                "commit without a finalized block".into(),
-            ));
+            return Err(EngineError::Other("commit without a finalized block".into()));
         };
         let block = candidate.block.clone();
         let head = self.head.load();
@@ -124,8 +113,7 @@ impl Engine {
         let context = self.publish(head.clone());
         self.pool.on_block(&block, &context);
         self.generation.fetch_add(1, Ordering::AcqRel);
-        self.mined
-            .release(block.block.transactions.iter().map(|tx| &tx.hash));
+        self.mined.release(block.block.transactions.iter().map(|tx| &tx.hash));
         if self.events.receiver_count() > 0 {
             // No receiver any more is no fault.
             let _ = self.events.send(ChainEvent::Committed(block));
@@ -135,22 +123,14 @@ impl Engine {
     }
 
     /// The payload as an executed candidate on the present head, from the cache or by executing it.
-    fn executed(
-        &self,
-        life: &mut super::lifecycle::Candidates,
-        payload: &[u8],
-    ) -> Result<Candidate, EngineError> {
+    fn executed(&self, life: &mut super::lifecycle::Candidates, payload: &[u8]) -> Result<Candidate, EngineError> {
         let version = self.head.load().version;
         if let Some(candidate) = life.find(payload, version) {
             return Ok(candidate);
         }
         let view = self.view()?;
         let block = self.verify(&view, payload)?;
-        let candidate = Candidate {
-            payload: payload.into(),
-            parent: view.head().version,
-            block: Arc::new(block),
-        };
+        let candidate = Candidate { payload: payload.into(), parent: view.head().version, block: Arc::new(block) };
         life.keep(candidate.clone());
         Ok(candidate)
     }
@@ -160,31 +140,17 @@ impl Engine {
         let head = view.head();
         follows(&block.header, head)?;
         let mut roots = view.root_calculator();
-        Ok(execute_block(
-            &self.spec,
-            &head.header,
-            block,
-            self.devnet,
-            &view.latest(),
-            &mut *roots,
-        )?)
+        Ok(execute_block(&self.spec, &head.header, block, self.devnet, &view.latest(), &mut *roots)?)
     }
 }
 
 /// The header names the head as its parent.
 pub(super) fn follows(header: &alloy_consensus::Header, head: &Head) -> Result<(), BlockError> {
     if header.number != head.header.number + 1 {
-        return Err(BlockError::Invalid(format!(
-            "number {}, expected {}",
-            header.number,
-            head.header.number + 1
-        )));
+        return Err(BlockError::Invalid(format!("number {}, expected {}", header.number, head.header.number + 1)));
     }
     if header.parent_hash != head.hash {
-        return Err(BlockError::Invalid(format!(
-            "parent hash {}, the head is {}",
-            header.parent_hash, head.hash
-        )));
+        return Err(BlockError::Invalid(format!("parent hash {}, the head is {}", header.parent_hash, head.hash)));
     }
     Ok(())
 }

@@ -17,7 +17,6 @@
 
 mod attributes;
 mod dump;
-mod fresh;
 mod history;
 mod lifecycle;
 mod overlay;
@@ -39,7 +38,6 @@ use tokio::sync::broadcast;
 use crate::execution::{ChainSpec, Genesis};
 use crate::pool::{Pool, PoolConfig, PoolContext, PoolError};
 use crate::primitives::*;
-use fresh::FreshState;
 use crate::state::{Head, Store, StoreOptions, View};
 
 pub use history::AccountEdit;
@@ -70,9 +68,11 @@ pub enum EngineError {
     Payload(String),
     #[error("the data directory belongs to chain {found}, not {wanted}")]
     WrongChain { found: u64, wanted: u64 },
-    /// The directory cannot be used: locked by another process, not writable.
+    /// The directory cannot be used: not writable, not a directory.
     #[error("data directory {path}: {reason}")]
     DataDir { path: String, reason: String },
+    #[error("data directory {path} is in use by another zerog process")]
+    Locked { path: String },
     /// The directory holds something that zerog did not write.
     #[error("data directory {path}: {reason}")]
     Foreign { path: String, reason: String },
@@ -99,7 +99,7 @@ pub struct EngineConfig {
 
 /// Knobs of a devnet that shape the next block; all `None`/empty on other chains.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(default)]
+#[serde(default, rename_all = "camelCase")]
 pub struct Controls {
     /// Seconds added to the wall clock.
     pub time_offset: i64,
@@ -170,9 +170,7 @@ impl Engine {
         let store = Store::open(config.store)?;
         let spec = Arc::new(settle_genesis(&store, &config.genesis)?);
         dump::undo_interrupted_load(&store)?;
-        let view = store
-            .view()?
-            .ok_or_else(|| EngineError::Other("the store has no genesis".into()))?;
+        let view = store.view()?.ok_or_else(|| EngineError::Other("the store has no genesis".into()))?;
         let head = Arc::new(view.head().clone());
         let controls = attributes::restore_controls(&view, config.coinbase, config.gas_limit)?;
         let context = attributes::pool_context(&spec, &head, &controls);
@@ -197,9 +195,7 @@ impl Engine {
             lock: Mutex::new(lock),
         });
         engine.listen_to_pool();
-        engine
-            .pool
-            .load_journal(&engine.pool_context(), &view.latest());
+        engine.pool.load_journal(&engine.pool_context(), &view.latest());
         Ok(engine)
     }
 
@@ -260,8 +256,7 @@ impl Engine {
 
     /// eth_sendRawTransaction: recovery, pool; in order, one result each.
     pub fn submit(&self, raws: &[Bytes]) -> Vec<Result<B256, PoolError>> {
-        let context = self.pool_context.load();
-        self.pool.add_many(raws, &context, &FreshState::new(self))
+        self.pool.add_many(raws, &self.pool_context.load(), &LiveState(self))
     }
 
     /// A transaction of an impersonated sender (checked against the controls).
@@ -271,18 +266,11 @@ impl Engine {
             self.devnet && (controls.auto_impersonate || controls.impersonated.contains(&tx.sender))
         };
         if !allowed {
-            return Err(PoolError::Invalid(format!(
-                "no signer available for {}",
-                tx.sender
-            )));
+            return Err(PoolError::Invalid(format!("no signer available for {}", tx.sender)));
         }
-        let context = self.pool_context.load();
-        let pooled = crate::pool::PooledTx {
-            tx: Arc::new(tx),
-            sidecar: None,
-        };
+        let pooled = crate::pool::PooledTx { tx: Arc::new(tx), sidecar: None };
         self.pool
-            .add_recovered(vec![pooled], &context, &FreshState::new(self))
+            .add_recovered(vec![pooled], &self.pool_context.load(), &LiveState(self))
             .pop()
             .unwrap_or(Err(PoolError::Invalid("the pool gave no answer".into())))
     }
@@ -353,17 +341,38 @@ impl Engine {
     }
 }
 
+/// The committed state at the moment of each read.
+///
+/// The pool reads accounts under its own lock while it inserts. A view opened before that could miss a block whose
+/// `on_block` has already run: a transaction of a sender that the block emptied would wait behind a nonce that
+/// nobody will fill. Read live, either the block is seen, or its `on_block` comes after the insertion.
+struct LiveState<'a>(&'a Engine);
+
+impl StateRead for LiveState<'_> {
+    fn account(&self, address: &Address) -> Result<Option<AccountInfo>, ReadError> {
+        self.0.view()?.latest().account(address)
+    }
+
+    fn storage(&self, address: &Address, slot: &U256) -> Result<U256, ReadError> {
+        self.0.view()?.latest().storage(address, slot)
+    }
+
+    fn code(&self, hash: &B256) -> Result<Option<Bytes>, ReadError> {
+        self.0.view()?.latest().code(hash)
+    }
+
+    fn block_hash(&self, number: u64) -> Result<Option<B256>, ReadError> {
+        self.0.view()?.latest().block_hash(number)
+    }
+}
+
 /// Creates or checks the directory and takes its lock.
 fn claim(directory: &Path) -> Result<File, EngineError> {
-    let fail = |reason: String| EngineError::DataDir {
-        path: directory.display().to_string(),
-        reason,
-    };
+    let fail = |reason: String| EngineError::DataDir { path: directory.display().to_string(), reason };
     if directory.exists() && !directory.is_dir() {
         return Err(fail("is not a directory".into()));
     }
-    std::fs::create_dir_all(directory)
-        .map_err(|error| fail(format!("cannot be created: {error}")))?;
+    std::fs::create_dir_all(directory).map_err(|error| fail(format!("cannot be created: {error}")))?;
     let marker = directory.join(MARKER_FILE);
     match std::fs::read_to_string(&marker) {
         Ok(text) if text == MARKER => {}
@@ -391,11 +400,9 @@ fn claim(directory: &Path) -> Result<File, EngineError> {
     match lock.try_lock() {
         Ok(()) => {}
         Err(std::fs::TryLockError::WouldBlock) => {
-            return Err(fail("is in use by another zerog process".into()))
+            return Err(EngineError::Locked { path: directory.display().to_string() })
         }
-        Err(std::fs::TryLockError::Error(error)) => {
-            return Err(fail(format!("cannot be locked: {error}")))
-        }
+        Err(std::fs::TryLockError::Error(error)) => return Err(fail(format!("cannot be locked: {error}"))),
     }
     // Written under the lock; a half-written marker can only be ours, so it is simply written again.
     if !marker.exists() {
@@ -430,9 +437,7 @@ fn refuse_foreign(directory: &Path) -> Result<(), EngineError> {
 fn settle_genesis(store: &Store, wanted: &[u8]) -> Result<ChainSpec, EngineError> {
     let Some(view) = store.view()? else {
         if wanted.is_empty() {
-            return Err(EngineError::Other(
-                "the data directory holds no chain yet, and no genesis was given".into(),
-            ));
+            return Err(EngineError::Other("the data directory holds no chain yet, and no genesis was given".into()));
         }
         let genesis = Genesis::from_json(wanted)?;
         store.init_genesis(&genesis.header, &genesis.alloc, wanted)?;
@@ -444,16 +449,11 @@ fn settle_genesis(store: &Store, wanted: &[u8]) -> Result<ChainSpec, EngineError
     }
     let given = Genesis::from_json(wanted)?;
     if given.spec.chain_id != stored.spec.chain_id {
-        return Err(EngineError::WrongChain {
-            found: stored.spec.chain_id,
-            wanted: given.spec.chain_id,
-        });
+        return Err(EngineError::WrongChain { found: stored.spec.chain_id, wanted: given.spec.chain_id });
     }
     let (here, there) = (stored.header.hash_slow(), given.header.hash_slow());
     if here != there {
-        return Err(EngineError::Other(format!(
-            "the data directory has genesis {here}, the given genesis is {there}"
-        )));
+        return Err(EngineError::Other(format!("the data directory has genesis {here}, the given genesis is {there}")));
     }
     // Another schedule is an upgrade as long as it says the same about every block that exists.
     let head = view.head();

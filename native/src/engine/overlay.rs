@@ -22,17 +22,11 @@ pub(super) struct Overlay<'a> {
 
 impl<'a> Overlay<'a> {
     pub(super) fn new(base: &'a dyn StateRead) -> Overlay<'a> {
-        Overlay {
-            base,
-            accounts: HashMap::new(),
-            code: HashMap::new(),
-            hashes: HashMap::new(),
-        }
+        Overlay { base, accounts: HashMap::new(), code: HashMap::new(), hashes: HashMap::new() }
     }
 
     pub(super) fn apply(&mut self, block: &ExecutedBlock) {
-        self.hashes
-            .insert(block.block.header.number, block.block.hash);
+        self.hashes.insert(block.block.header.number, block.block.hash);
         for (address, change) in &block.delta.accounts {
             let entry = self.accounts.entry(*address).or_default();
             entry.info = change.info.clone();
@@ -40,17 +34,9 @@ impl<'a> Overlay<'a> {
                 entry.wiped = true;
                 entry.storage.clear();
             }
-            entry
-                .storage
-                .extend(change.storage.iter().map(|(slot, value)| (*slot, *value)));
+            entry.storage.extend(change.storage.iter().map(|(slot, value)| (*slot, *value)));
         }
-        self.code.extend(
-            block
-                .delta
-                .code
-                .iter()
-                .map(|(hash, code)| (*hash, code.clone())),
-        );
+        self.code.extend(block.delta.code.iter().map(|(hash, code)| (*hash, code.clone())));
     }
 }
 

@@ -28,16 +28,9 @@ const EXPORT_CHUNK: u64 = 256;
 impl Engine {
     /// Executes and commits RLP blocks one after another; returns how many were new. Blocks that the
     /// chain has are skipped; the first bad block ends the import, those before it stay.
-    /// `progress` gets the head's number after every commit.
-    pub fn import_blocks(
-        &self,
-        rlp: &mut dyn Read,
-        progress: &mut dyn FnMut(u64),
-    ) -> Result<u64, EngineError> {
-        let mut items = Items {
-            input: BufReader::with_capacity(1 << 20, rlp),
-            offset: 0,
-        };
+    /// `progress` gets the head's number after every commit; false ends the import.
+    pub fn import_blocks(&self, rlp: &mut dyn Read, progress: &mut dyn FnMut(u64) -> bool) -> Result<u64, EngineError> {
+        let mut items = Items { input: BufReader::with_capacity(1 << 20, rlp), offset: 0 };
         let mut imported = 0;
         loop {
             let batch = items.batch()?;
@@ -45,7 +38,9 @@ impl Engine {
                 return Ok(imported);
             }
             imported += self.import_batch(batch)?;
-            progress(self.head.load().header.number);
+            if !progress(self.head.load().header.number) {
+                return Err(EngineError::Other(format!("the import was stopped; {imported} blocks are committed")));
+            }
         }
     }
 
@@ -61,8 +56,7 @@ impl Engine {
             let context = self.publish(head);
             for block in executed {
                 self.pool.on_block(&block, &context);
-                self.mined
-                    .release(block.block.transactions.iter().map(|tx| &tx.hash));
+                self.mined.release(block.block.transactions.iter().map(|tx| &tx.hash));
                 if self.events.receiver_count() > 0 {
                     // No receiver any more is no fault.
                     let _ = self.events.send(ChainEvent::Committed(block));
@@ -93,18 +87,10 @@ impl Engine {
                 match view.hash(number)? {
                     Some(hash) if hash == block.hash => continue,
                     Some(hash) => {
-                        let text = format!(
-                            "block {number} is {} here, the file has {}",
-                            hash, block.hash
-                        );
+                        let text = format!("block {number} is {} here, the file has {}", hash, block.hash);
                         return Ok((executed, Some(EngineError::Other(text))));
                     }
-                    None => {
-                        return Ok((
-                            executed,
-                            Some(EngineError::Other(format!("block {number} is not kept"))),
-                        ))
-                    }
+                    None => return Ok((executed, Some(EngineError::Other(format!("block {number} is not kept"))))),
                 }
             }
             if let Err(error) = follows(&block.header, &head) {
@@ -151,12 +137,7 @@ impl Engine {
     }
 
     /// Writes the blocks `from..=to` one after another; returns how many.
-    pub fn export_blocks(
-        &self,
-        out: &mut dyn Write,
-        from: u64,
-        to: u64,
-    ) -> Result<u64, EngineError> {
+    pub fn export_blocks(&self, out: &mut dyn Write, from: u64, to: u64) -> Result<u64, EngineError> {
         let last = self.head.load().header.number;
         if from > to || to > last {
             return Err(EngineError::Other(format!(
@@ -169,9 +150,8 @@ impl Engine {
             let end = to.min(first.saturating_add(EXPORT_CHUNK - 1));
             let view = self.view()?;
             for number in first..=end {
-                let block = view
-                    .block(number)?
-                    .ok_or_else(|| EngineError::Other(format!("block {number} is not kept")))?;
+                let block =
+                    view.block(number)?.ok_or_else(|| EngineError::Other(format!("block {number} is not kept")))?;
                 if let Some(index) = block.transactions.iter().position(|tx| tx.impersonated) {
                     return Err(EngineError::Other(format!(
                         "block {number} cannot be exported: transaction {index} was sent by an impersonated account and carries no valid signature"
@@ -179,15 +159,12 @@ impl Engine {
                 }
                 buffer.clear();
                 unsealed(block).encode(&mut buffer);
-                out.write_all(&buffer).map_err(|error| {
-                    EngineError::Other(format!("block {number} cannot be written: {error}"))
-                })?;
+                out.write_all(&buffer)
+                    .map_err(|error| EngineError::Other(format!("block {number} cannot be written: {error}")))?;
             }
             first = end + 1;
         }
-        out.flush().map_err(|error| {
-            EngineError::Other(format!("the export cannot be written: {error}"))
-        })?;
+        out.flush().map_err(|error| EngineError::Other(format!("the export cannot be written: {error}")))?;
         Ok(to - from + 1)
     }
 }
@@ -203,30 +180,12 @@ fn unsealed(block: SealedBlock) -> Block<Transaction> {
     }
 }
 
-fn signed(
-    tx: Transaction,
-    strict: bool,
-    block: u64,
-    index: usize,
-) -> Result<Arc<SignedTx>, EngineError> {
-    let recovered = if strict {
-        tx.recover_signer()
-    } else {
-        tx.recover_signer_unchecked()
-    };
-    let sender = recovered.map_err(|error| {
-        EngineError::Other(format!(
-            "block {block}: transaction {index}: signature: {error}"
-        ))
-    })?;
+fn signed(tx: Transaction, strict: bool, block: u64, index: usize) -> Result<Arc<SignedTx>, EngineError> {
+    let recovered = if strict { tx.recover_signer() } else { tx.recover_signer_unchecked() };
+    let sender = recovered
+        .map_err(|error| EngineError::Other(format!("block {block}: transaction {index}: signature: {error}")))?;
     let raw: Bytes = tx.encoded_2718().into();
-    Ok(Arc::new(SignedTx {
-        hash: keccak256(&raw),
-        tx,
-        sender,
-        raw,
-        impersonated: false,
-    }))
+    Ok(Arc::new(SignedTx { hash: keccak256(&raw), tx, sender, raw, impersonated: false }))
 }
 
 /// Reads RLP lists from a stream, each bounded before it is allocated.
@@ -245,10 +204,7 @@ impl<R: Read> Items<R> {
             let block = Block::<Transaction>::decode(&mut rest)
                 .map_err(|error| EngineError::Other(format!("block at byte {at}: {error}")))?;
             if !rest.is_empty() {
-                return Err(EngineError::Other(format!(
-                    "block at byte {at}: {} trailing bytes",
-                    rest.len()
-                )));
+                return Err(EngineError::Other(format!("block at byte {at}: {} trailing bytes", rest.len())));
             }
             bytes += item.len();
             blocks.push(block);
@@ -261,42 +217,26 @@ impl<R: Read> Items<R> {
         let at = self.offset;
         let fail = |reason: String| EngineError::Other(format!("block at byte {at}: {reason}"));
         let mut item = Vec::with_capacity(1024);
-        if self
-            .more(&mut item, 1)
-            .map_err(|error| fail(error.to_string()))?
-            == 0
-        {
+        if self.more(&mut item, 1).map_err(|error| fail(error.to_string()))? == 0 {
             return Ok(None);
         }
         let prefix = item[0];
         let length = match prefix {
-            0..=0xbf => {
-                return Err(fail(format!(
-                    "starts with {prefix:#04x}, not with an RLP list"
-                )))
-            }
+            0..=0xbf => return Err(fail(format!("starts with {prefix:#04x}, not with an RLP list"))),
             0xc0..=0xf7 => u64::from(prefix - 0xc0),
             0xf8..=0xff => {
                 let width = usize::from(prefix - 0xf7);
-                let read = self
-                    .more(&mut item, width as u64)
-                    .map_err(|error| fail(error.to_string()))?;
+                let read = self.more(&mut item, width as u64).map_err(|error| fail(error.to_string()))?;
                 if read < width as u64 {
                     return Err(fail("ends within its length".into()));
                 }
-                item[1..]
-                    .iter()
-                    .fold(0u64, |length, byte| length << 8 | u64::from(*byte))
+                item[1..].iter().fold(0u64, |length, byte| length << 8 | u64::from(*byte))
             }
         };
         if length > MAX_BLOCK_BYTES {
-            return Err(fail(format!(
-                "{length} bytes exceed the limit of {MAX_BLOCK_BYTES}"
-            )));
+            return Err(fail(format!("{length} bytes exceed the limit of {MAX_BLOCK_BYTES}")));
         }
-        let read = self
-            .more(&mut item, length)
-            .map_err(|error| fail(error.to_string()))?;
+        let read = self.more(&mut item, length).map_err(|error| fail(error.to_string()))?;
         if read < length {
             return Err(fail(format!("ends after {read} of {length} bytes")));
         }
@@ -315,32 +255,17 @@ mod tests {
     use super::*;
 
     fn error_of(bytes: &[u8]) -> String {
-        Items {
-            input: bytes,
-            offset: 0,
-        }
-        .batch()
-        .unwrap_err()
-        .to_string()
+        Items { input: bytes, offset: 0 }.batch().unwrap_err().to_string()
     }
 
     #[test]
     fn an_empty_stream_holds_no_blocks() {
-        assert!(Items {
-            input: &[][..],
-            offset: 0
-        }
-        .batch()
-        .unwrap()
-        .is_empty());
+        assert!(Items { input: &[][..], offset: 0 }.batch().unwrap().is_empty());
     }
 
     #[test]
     fn a_stream_that_is_not_a_list_is_refused_with_its_offset() {
-        assert_eq!(
-            error_of(&[0x80]),
-            "block at byte 0: starts with 0x80, not with an RLP list"
-        );
+        assert_eq!(error_of(&[0x80]), "block at byte 0: starts with 0x80, not with an RLP list");
     }
 
     #[test]
@@ -352,9 +277,6 @@ mod tests {
 
     #[test]
     fn a_stream_that_ends_within_a_block_is_refused() {
-        assert_eq!(
-            error_of(&[0xc5, 1, 2]),
-            "block at byte 0: ends after 2 of 5 bytes"
-        );
+        assert_eq!(error_of(&[0xc5, 1, 2]), "block at byte 0: ends after 2 of 5 bytes");
     }
 }

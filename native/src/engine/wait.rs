@@ -96,9 +96,7 @@ impl MinedWaiters {
 
     /// Releases whoever waits for a transaction that the pool does not hold any more.
     pub(super) fn recheck(&self, pool: &Pool) {
-        self.waiting
-            .lock()
-            .retain(|hash, _| pool.get(hash).is_some());
+        self.waiting.lock().retain(|hash, _| pool.get(hash).is_some());
     }
 }
 
@@ -128,10 +126,7 @@ impl Engine {
                 break;
             }
             // Both an answer and a dropped sender mean: look no further.
-            if tokio::time::timeout(left.min(EVICTION_CHECK), &mut done)
-                .await
-                .is_ok()
-            {
+            if tokio::time::timeout(left.min(EVICTION_CHECK), &mut done).await.is_ok() {
                 break;
             }
         }
@@ -147,10 +142,7 @@ impl Engine {
             return false;
         };
         let tx = &pooled.tx;
-        let executable = self
-            .pool
-            .next_nonce(&tx.sender)
-            .is_some_and(|next| tx.tx.nonce() < next);
+        let executable = self.pool.next_nonce(&tx.sender).is_some_and(|next| tx.tx.nonce() < next);
         executable && tx.tx.max_fee_per_gas() >= u128::from(self.pool_context.load().base_fee)
     }
 
@@ -173,12 +165,7 @@ impl Engine {
                     return Work::Ready;
                 }
             }
-            if self
-                .signal
-                .changed
-                .wait_until(&mut state, deadline)
-                .timed_out()
-            {
+            if self.signal.changed.wait_until(&mut state, deadline).timed_out() {
                 return Work::Timeout;
             }
         }

@@ -62,7 +62,7 @@ class StateCheck(msgspec.Struct, frozen=True, rename="camel"):
     equal: bool
 
 
-class Controls(msgspec.Struct, frozen=True, rename="camel"):
+class Controls(msgspec.Struct, frozen=True):
     """Knobs of a devnet that shape the next block. Times in seconds, fees in wei."""
 
     time_offset: int = 0
@@ -183,9 +183,8 @@ class ChainEngine:
 
     def update_controls(self, **fields: Any) -> Controls:
         """Changes the named controls (`Controls` fields; ``None`` clears an option)."""
-        camel = {_CAMEL[name]: value for name, value in fields.items()}
         with native_errors():
-            return _controls.decode(self.native.controls(msgspec.json.encode(camel).decode()))
+            return _controls.decode(self.native.controls(msgspec.json.encode(fields).decode()))
 
     def edit(self, delta: Mapping[str, Mapping[str, Any]]) -> None:
         """Merges account changes into the state: address → balance, nonce, code, storage."""
@@ -257,6 +256,3 @@ class ChainEngine:
     def close(self) -> None:
         """Flushes and closes; calls that wait return ``"closed"``."""
         self.native.close()
-
-
-_CAMEL = dict(zip(Controls.__struct_fields__, Controls.__struct_encode_fields__, strict=True))

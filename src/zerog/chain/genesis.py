@@ -8,14 +8,14 @@ checks here are those whose message should name a file.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from zerog.chain.predeploys import Predeploy, system_predeploys
+from zerog.chain.predeploys import system_predeploys
 from zerog.chain.profiles import GasRules, active
 from zerog.errors import GenesisError
 
@@ -26,6 +26,7 @@ WEI_PER_TOKEN = 10**18
 MAX_GENESIS_BYTES = 1 << 30
 _ZERO_HASH = "0x" + "00" * 32
 _ZERO_ADDRESS = "0x" + "00" * 20
+_STOCK_GAS = GasRules()
 
 # Forks by the key that switches them on in geth's chain config, in order of activation.
 _BLOCK_FORKS: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -78,7 +79,7 @@ class GenesisSettings:
     accounts: tuple[str, ...]
     balance: int
     coinbase: str = _ZERO_ADDRESS
-    gas_rules: GasRules = GasRules()
+    gas_rules: GasRules = _STOCK_GAS
     code_size_limit: int | None = None
 
 
@@ -114,20 +115,23 @@ def chain_config(
     return config
 
 
-def devnet_genesis(settings: GenesisSettings, predeploys: Iterable[Predeploy] = ()) -> Genesis:
+def devnet_genesis(
+    settings: GenesisSettings, predeploys: Mapping[str, Mapping[str, object]] | None = None
+) -> Genesis:
     """The genesis of a devnet: funded accounts, system contracts and ``predeploys``.
 
-    Raises `GenesisError` when two contracts claim one address.
+    ``predeploys`` are more accounts in geth's ``alloc`` format, by 0x-address. Raises
+    `GenesisError` when two entries claim one address.
     """
     fork = settings.hardfork
-    alloc: dict[str, dict[str, object]] = {
+    alloc: dict[str, Mapping[str, object]] = {
         address.lower(): {"balance": hex(settings.balance)} for address in settings.accounts
     }
-    for contract in (*system_predeploys(fork), *predeploys):
-        address = contract.address.lower()
-        if address in alloc:
-            raise GenesisError(f"genesis: alloc: {contract.name} and another account share {address}")
-        alloc[address] = contract.account()
+    contracts = [(contract.address, contract.account()) for contract in system_predeploys(fork)]
+    for address, account in (*contracts, *(predeploys or {}).items()):
+        if address.lower() in alloc:
+            raise GenesisError(f"genesis: alloc: two accounts claim the address {address}")
+        alloc[address.lower()] = account
     genesis: Genesis = {
         "config": chain_config(settings.chain_id, fork, settings.gas_rules, settings.code_size_limit),
         "nonce": "0x0",
@@ -183,15 +187,36 @@ def read_genesis(path: Path) -> Genesis:
 
 def chain_id(genesis: Mapping[str, Any], source: str = "genesis") -> int:
     """``config.chainId`` of a genesis, given as a number or as hexadecimal."""
-    value = genesis["config"].get("chainId")
-    if isinstance(value, str):
-        try:
-            value = int(value, 0)
-        except ValueError:
-            value = None
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 2**64:
+    value = _number(genesis["config"].get("chainId"))
+    if value is None or isinstance(value, bool) or not 0 < value < 2**64:
         raise GenesisError(f"{source}: config.chainId must be a number between 1 and 2^64-1")
     return value
+
+
+def newest_fork(genesis: Mapping[str, Any]) -> str:
+    """The newest hard fork that is active at the genesis block."""
+    config, time = genesis["config"], _number(genesis.get("timestamp", 0))
+    fork = "frontier"
+    for name, keys in _BLOCK_FORKS[:-1]:
+        if all(_number(config.get(key)) == 0 for key in keys):
+            fork = name
+    if _number(config.get("terminalTotalDifficulty")) == 0:
+        fork = "paris"
+    for name, key in _TIME_FORKS:
+        activation = _number(config.get(key))
+        if activation is not None and time is not None and activation <= time:
+            fork = name
+    return fork
+
+
+def _number(value: Any) -> int | None:
+    """A JSON number or a decimal or hexadecimal string; ``None`` for anything else."""
+    if isinstance(value, str):
+        try:
+            return int(value, 0)
+        except ValueError:
+            return None
+    return value if isinstance(value, int) else None
 
 
 def encode(genesis: Genesis) -> bytes:

@@ -193,11 +193,8 @@ class Sequencer:
     def set_automine_now(self, on: bool) -> None:
         """As `set_automine`, inside a turn."""
         ticking = self._mining.interval is not None
-        if on:
-            mode = Mode.MIXED if ticking else Mode.AUTOMINE
-        else:
-            mode = Mode.INTERVAL if ticking else Mode.MANUAL
-        self.set_mining_now(replace(self._mining, mode=mode))
+        modes = {(True, True): Mode.MIXED, (True, False): Mode.AUTOMINE, (False, True): Mode.INTERVAL}
+        self.set_mining_now(replace(self._mining, mode=modes.get((on, ticking), Mode.MANUAL)))
 
     def set_interval_now(self, seconds: float | None) -> None:
         """As `set_interval`, inside a turn."""

@@ -1,0 +1,240 @@
+"""JSON-RPC methods written in Python: how they are declared, and how their parameters are checked.
+
+A method is an ``async def`` whose first argument is the service and whose further arguments are
+the parameters; annotations say how each is decoded::
+
+    METHODS = MethodTable["DevnetControl"]()
+
+    @METHODS.handler("anvil_setBalance", "hardhat_setBalance")
+    async def set_balance(net: DevnetControl, address: Address, balance: Quantity) -> None:
+        ...
+
+A missing, superfluous or malformed parameter is answered with -32602 and a text that names the
+parameter, what was expected and what came, before the method runs.
+"""
+
+from __future__ import annotations
+
+import inspect
+import types
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import Annotated, Any, Generic, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from zerog.errors import InvalidParams
+
+Service = TypeVar("Service")
+Decoder = Callable[[Any], Any]
+_MAX_SHOWN = 80
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + "…"
+
+
+def _hex_digits(value: Any, what: str) -> str:
+    if not isinstance(value, str) or not value.startswith(("0x", "0X")):
+        raise ValueError(f"{what} as 0x-hexadecimal")
+    digits = value[2:]
+    try:
+        int(digits or "0", 16)
+    except ValueError:
+        raise ValueError(f"{what} as 0x-hexadecimal") from None
+    if "_" in digits or digits.startswith(("+", "-", " ")):
+        raise ValueError(f"{what} as 0x-hexadecimal")
+    return digits.lower()
+
+
+def decode_address(value: Any) -> str:
+    """20 bytes of 0x-hexadecimal, in lower case."""
+    digits = _hex_digits(value, "an address, 20 bytes")
+    if len(digits) != 40:
+        raise ValueError("an address, 20 bytes as 0x-hexadecimal")
+    return "0x" + digits
+
+
+def decode_hash(value: Any) -> str:
+    """32 bytes of 0x-hexadecimal, in lower case."""
+    digits = _hex_digits(value, "a hash, 32 bytes")
+    if len(digits) != 64:
+        raise ValueError("a hash, 32 bytes as 0x-hexadecimal")
+    return "0x" + digits
+
+
+def decode_word(value: Any) -> str:
+    """Up to 32 bytes of 0x-hexadecimal or a number, as 32 bytes."""
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**256:
+        return f"0x{value:064x}"
+    digits = _hex_digits(value, "at most 32 bytes")
+    if len(digits) > 64:
+        raise ValueError("at most 32 bytes as 0x-hexadecimal")
+    return "0x" + digits.rjust(64, "0")
+
+
+def decode_data(value: Any) -> str:
+    """Whole bytes of 0x-hexadecimal, in lower case."""
+    digits = _hex_digits(value, "bytes")
+    if len(digits) % 2:
+        raise ValueError("whole bytes as 0x-hexadecimal (an even number of digits)")
+    return "0x" + digits
+
+
+def _integer(value: Any, bits: int) -> int:
+    number: int | None = None
+    if isinstance(value, int) and not isinstance(value, bool):
+        number = value
+    elif isinstance(value, float) and value.is_integer():
+        number = int(value)
+    elif isinstance(value, str) and len(value) <= 80:
+        if value.startswith(("0x", "0X")):
+            number = int(_hex_digits(value, "a number") or "0", 16)
+        elif value.isascii() and value.isdigit():
+            number = int(value)
+    if number is None or not 0 <= number < 1 << bits:
+        raise ValueError(f"a number from 0 to 2^{bits}-1, decimal or 0x-hexadecimal")
+    return number
+
+
+def decode_quantity(value: Any) -> int:
+    """A number below 2^256: JSON number, decimal or 0x-hexadecimal string."""
+    return _integer(value, 256)
+
+
+def decode_uint64(value: Any) -> int:
+    """A number below 2^64: JSON number, decimal or 0x-hexadecimal string."""
+    return _integer(value, 64)
+
+
+def decode_seconds(value: Any) -> int:
+    """Whole seconds below 2^40 (the year 36,812 when they are a timestamp)."""
+    return _integer(value, 40)
+
+
+def decode_signed_seconds(value: Any) -> int:
+    """Seconds between -2^40 and 2^40."""
+    if isinstance(value, int) and not isinstance(value, bool) and -(1 << 40) < value < 0:
+        return value
+    return _integer(value, 40)
+
+
+def decode_bool(value: Any) -> bool:
+    """true or false."""
+    if not isinstance(value, bool):
+        raise ValueError("true or false")
+    return value
+
+
+def decode_object(value: Any) -> dict[str, Any]:
+    """A JSON object."""
+    if not isinstance(value, dict):
+        raise ValueError("a JSON object")
+    return value
+
+
+Address = Annotated[str, decode_address]
+Hash = Annotated[str, decode_hash]
+Word = Annotated[str, decode_word]
+Data = Annotated[str, decode_data]
+Quantity = Annotated[int, decode_quantity]
+Uint64 = Annotated[int, decode_uint64]
+Seconds = Annotated[int, decode_seconds]
+SignedSeconds = Annotated[int, decode_signed_seconds]
+Flag = Annotated[bool, decode_bool]
+Object = Annotated[dict[str, Any], decode_object]
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One parameter of a method: its name as clients read it in errors, and how it is decoded."""
+
+    name: str
+    decode: Decoder
+    required: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Method(Generic[Service]):
+    """A method of a service with its parameters."""
+
+    name: str
+    call: Callable[..., Awaitable[Any]]
+    parameters: tuple[Parameter, ...]
+
+    def bind(self, params: Any) -> list[Any]:
+        """The decoded arguments; raises `InvalidParams`."""
+        if params is None:
+            params = []
+        if not isinstance(params, list):
+            raise InvalidParams("params must be an array")
+        if len(params) > len(self.parameters):
+            raise InvalidParams(f"too many arguments, want at most {len(self.parameters)}")
+        return [self._argument(index, parameter, params) for index, parameter in enumerate(self.parameters)]
+
+    @staticmethod
+    def _argument(index: int, parameter: Parameter, params: list[Any]) -> Any:
+        value = params[index] if index < len(params) else None
+        if value is None:
+            if parameter.required:
+                raise InvalidParams(f"missing value for required argument {index} ({parameter.name})")
+            return None
+        try:
+            return parameter.decode(value)
+        except ValueError as error:
+            raise InvalidParams(
+                f"invalid argument {index} ({parameter.name}): expected {error}, got {_shown(value)}"
+            ) from None
+
+    async def __call__(self, service: Service, params: Any) -> Any:
+        """Checks the parameters and runs the method."""
+        return await self.call(service, *self.bind(params))
+
+
+Function = TypeVar("Function", bound=Callable[..., Awaitable[Any]])
+
+
+class MethodTable(Generic[Service]):
+    """Methods by name."""
+
+    def __init__(self) -> None:
+        self._methods: dict[str, Method[Service]] = {}
+
+    def handler(self, *names: str) -> Callable[[Function], Function]:
+        """Registers an ``async def`` under all ``names``."""
+
+        def register(function: Function) -> Function:
+            parameters = tuple(_parameters(function))
+            for name in names:
+                if name in self._methods:
+                    raise ValueError(f"two handlers claim {name}")
+                self._methods[name] = Method(name, function, parameters)
+            return function
+
+        return register
+
+    def get(self, name: str) -> Method[Service] | None:
+        """The method of that name."""
+        return self._methods.get(name)
+
+    def names(self) -> list[str]:
+        """All names, aliases included."""
+        return list(self._methods)
+
+
+def _parameters(function: Callable[..., Any]) -> Iterable[Parameter]:
+    hints = get_type_hints(function, include_extras=True)
+    for index, (name, parameter) in enumerate(inspect.signature(function).parameters.items()):
+        if index == 0:
+            continue  # the service
+        head, *rest = name.split("_")
+        camel = head + "".join(part.title() for part in rest)
+        yield Parameter(camel, _decoder(hints[name]), parameter.default is inspect.Parameter.empty)
+
+
+def _decoder(hint: Any) -> Decoder:
+    if get_origin(hint) in (Union, types.UnionType):
+        hint = next(arm for arm in get_args(hint) if arm is not type(None))
+    if get_origin(hint) is Annotated:
+        decode: Decoder = get_args(hint)[1]
+        return decode
+    return lambda value: value
