@@ -1,0 +1,355 @@
+//! Executions that leave no trace: calls, gas estimates, access lists, and completing a transaction's fields.
+
+use alloy_consensus::{SignableTransaction, TypedTransaction};
+use alloy_eips::eip2930::AccessList;
+use alloy_eips::eip7702::SignedAuthorization;
+use alloy_primitives::{Address, Bytes, Signature, TxKind, B256, U256};
+use alloy_rpc_types_eth::state::StateOverride;
+use alloy_rpc_types_eth::{BlockOverrides, TransactionInput, TransactionRequest};
+use serde_json::value::RawValue;
+
+use super::block_id::{with_context, BlockId};
+use super::encode;
+use super::fees;
+use crate::execution::{self, CallOptions};
+use crate::rpc::params::{invalid, missing};
+use crate::rpc::{Json, Params, RpcError, Scope};
+
+/// A transaction object as clients send it. Differs from alloy's type by what it refuses and how fast it reads.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Request {
+    from: Option<Address>,
+    to: Option<TxKind>,
+    #[serde(with = "alloy_serde::quantity::opt")]
+    gas: Option<u64>,
+    #[serde(with = "alloy_serde::quantity::opt")]
+    gas_price: Option<u128>,
+    #[serde(with = "alloy_serde::quantity::opt")]
+    max_fee_per_gas: Option<u128>,
+    #[serde(with = "alloy_serde::quantity::opt")]
+    max_priority_fee_per_gas: Option<u128>,
+    #[serde(with = "alloy_serde::quantity::opt")]
+    max_fee_per_blob_gas: Option<u128>,
+    value: Option<U256>,
+    data: Option<Bytes>,
+    input: Option<Bytes>,
+    #[serde(with = "alloy_serde::quantity::opt")]
+    nonce: Option<u64>,
+    #[serde(with = "alloy_serde::quantity::opt")]
+    chain_id: Option<u64>,
+    access_list: Option<AccessList>,
+    #[serde(rename = "type", with = "alloy_serde::quantity::opt")]
+    kind: Option<u8>,
+    blob_versioned_hashes: Option<Vec<B256>>,
+    authorization_list: Option<Vec<SignedAuthorization>>,
+}
+
+impl Request {
+    fn into_alloy(self) -> TransactionRequest {
+        TransactionRequest {
+            from: self.from,
+            to: self.to,
+            gas_price: self.gas_price,
+            max_fee_per_gas: self.max_fee_per_gas,
+            max_priority_fee_per_gas: self.max_priority_fee_per_gas,
+            max_fee_per_blob_gas: self.max_fee_per_blob_gas,
+            gas: self.gas,
+            value: self.value,
+            input: TransactionInput { input: self.input, data: self.data },
+            nonce: self.nonce,
+            chain_id: self.chain_id,
+            access_list: self.access_list,
+            transaction_type: self.kind,
+            blob_versioned_hashes: self.blob_versioned_hashes,
+            sidecar: None,
+            authorization_list: self.authorization_list,
+        }
+    }
+}
+
+/// Reads a transaction object.
+pub fn parse_request(raw: &RawValue) -> Result<TransactionRequest, String> {
+    serde_json::from_str::<Request>(raw.get()).map(Request::into_alloy).map_err(|error| {
+        let text = error.to_string();
+        text.split(" at line ").next().unwrap_or_default().to_owned()
+    })
+}
+
+/// Argument `index` as a transaction object.
+pub fn request_argument(params: &Params<'_>, index: usize) -> Result<TransactionRequest, RpcError> {
+    let raw = params.raw(index).ok_or_else(|| missing(index))?;
+    parse_request(raw).map_err(|why| invalid(index, why))
+}
+
+/// State and block overrides at `index` and `index + 1`, and the server's bounds.
+fn call_options(scope: &Scope<'_>, params: &Params<'_>, index: usize) -> Result<CallOptions, RpcError> {
+    let state: Option<StateOverride> = params.optional(index)?;
+    let block: Option<BlockOverrides> = params.optional(index + 1)?;
+    Ok(CallOptions { state, block, gas_cap: scope.config().gas_cap, deadline: Some(scope.deadline()) })
+}
+
+pub fn call(scope: &Scope<'_>, params: Params<'_>, out: &mut Json) -> Result<(), RpcError> {
+    params.at_most(4)?;
+    let request = request_argument(&params, 0)?;
+    let options = call_options(scope, &params, 2)?;
+    let spec = scope.engine().spec();
+    let outcome = with_context(scope, BlockId::argument(&params, 1)?, |context, state| {
+        Ok(execution::call(&spec, context, state, &request, &options)?)
+    })?;
+    if outcome.success {
+        out.hex(&outcome.output);
+        return Ok(());
+    }
+    match outcome.halt {
+        Some(reason) => Err(RpcError::server(reason)),
+        None => Err(reverted(&outcome.output)),
+    }
+}
+
+/// geth's error for a revert: code 3, the reason in words where it can be decoded, the bytes as data.
+pub fn reverted(output: &Bytes) -> RpcError {
+    RpcError::new(3, revert_message(output)).with_bytes(output)
+}
+
+/// "execution reverted", with the reason of `Error(string)` or `Panic(uint256)`.
+pub fn revert_message(output: &[u8]) -> String {
+    match revert_reason(output) {
+        Some(reason) => format!("execution reverted: {reason}"),
+        None => "execution reverted".to_owned(),
+    }
+}
+
+fn revert_reason(output: &[u8]) -> Option<String> {
+    let word = |at: usize| -> Option<U256> { Some(U256::from_be_slice(output.get(at..at.checked_add(32)?)?)) };
+    match output.get(..4)? {
+        [0x08, 0xc3, 0x79, 0xa0] => {
+            let offset = usize::try_from(word(4)?).ok()?.checked_add(4)?;
+            let length = usize::try_from(word(offset)?).ok()?;
+            let start = offset.checked_add(32)?;
+            let text = output.get(start..start.checked_add(length)?)?;
+            Some(String::from_utf8_lossy(text).into_owned())
+        }
+        [0x4e, 0x48, 0x7b, 0x71] => {
+            let code = word(4)?;
+            Some(match u64::try_from(code).unwrap_or(u64::MAX) {
+                0x00 => "generic panic".to_owned(),
+                0x01 => "assert(false)".to_owned(),
+                0x11 => "arithmetic underflow or overflow".to_owned(),
+                0x12 => "division or modulo by zero".to_owned(),
+                0x21 => "enum overflow".to_owned(),
+                0x22 => "invalid encoded storage byte array accessed".to_owned(),
+                0x31 => "out-of-bounds array access; popping on an empty array".to_owned(),
+                0x32 => "out-of-bounds access of an array or bytesN".to_owned(),
+                0x41 => "out of memory".to_owned(),
+                0x51 => "uninitialized function".to_owned(),
+                _ => format!("unknown panic code: {code:#x}"),
+            })
+        }
+        _ => None,
+    }
+}
+
+pub fn estimate_gas(scope: &Scope<'_>, params: Params<'_>, out: &mut Json) -> Result<(), RpcError> {
+    params.at_most(4)?;
+    let request = request_argument(&params, 0)?;
+    let options = call_options(scope, &params, 2)?;
+    let spec = scope.engine().spec();
+    let gas = with_context(scope, BlockId::argument(&params, 1)?, |context, state| {
+        Ok(execution::estimate_gas(&spec, context, state, &request, &options)?)
+    })?;
+    out.quantity(gas);
+    Ok(())
+}
+
+pub fn create_access_list(scope: &Scope<'_>, params: Params<'_>, out: &mut Json) -> Result<(), RpcError> {
+    params.at_most(3)?;
+    let request = request_argument(&params, 0)?;
+    let options = call_options(scope, &params, 2)?;
+    let spec = scope.engine().spec();
+    let (list, gas, error) = with_context(scope, BlockId::argument(&params, 1)?, |context, state| {
+        Ok(execution::create_access_list(&spec, context, state, &request, &options)?)
+    })?;
+    let mut object = out.object();
+    encode::access_list(object.field("accessList"), &list);
+    if let Some(error) = error {
+        object.field("error").string(&error);
+    }
+    object.field("gasUsed").quantity(gas);
+    object.end();
+    Ok(())
+}
+
+/// Fills what a transaction object leaves open: nonce, gas, fees, chain id.
+pub fn complete(scope: &Scope<'_>, mut request: TransactionRequest) -> Result<TransactionRequest, RpcError> {
+    let refuse = |why: &'static str| Err(RpcError::server(why));
+    if let (Some(input), Some(data)) = (&request.input.input, &request.input.data) {
+        if input != data {
+            return refuse(
+                r#"both "data" and "input" are set and not equal. Please use "input" to pass transaction call data"#,
+            );
+        }
+    }
+    let creates = !matches!(request.to, Some(TxKind::Call(_)));
+    if creates && request.input.input().is_none_or(|data| data.is_empty()) {
+        return refuse("contract creation without any data provided");
+    }
+    if creates && request.blob_versioned_hashes.is_some() {
+        return refuse(r#"missing "to" in blob transaction"#);
+    }
+    if creates && request.authorization_list.is_some() {
+        return refuse(r#"authorizationList provided for contract creation, but "to" field is missing"#);
+    }
+    complete_fees(scope, &mut request)?;
+    let chain_id = scope.engine().spec().chain_id;
+    if request.chain_id.is_some_and(|have| have != chain_id) {
+        let have = request.chain_id.unwrap_or_default();
+        return Err(RpcError::server(format!("chainId does not match node's (have={have}, want={chain_id})")));
+    }
+    request.chain_id = Some(chain_id);
+    request.value.get_or_insert(U256::ZERO);
+    if request.nonce.is_none() {
+        let from = request.from.unwrap_or_default();
+        request.nonce = Some(next_nonce(scope, &from)?);
+    }
+    if request.gas.is_none() {
+        let options =
+            CallOptions { gas_cap: scope.config().gas_cap, deadline: Some(scope.deadline()), ..CallOptions::default() };
+        let spec = scope.engine().spec();
+        // Estimated on the block that the transaction will be part of: earlier ones of the sender wait in the pool.
+        let unsent = TransactionRequest { nonce: None, ..request.clone() };
+        request.gas = Some(with_context(scope, BlockId::Pending, |context, state| {
+            Ok(execution::estimate_gas(&spec, context, state, &unsent, &options)?)
+        })?);
+    }
+    Ok(request)
+}
+
+/// The next nonce of `address`, counting what waits in the pool.
+pub fn next_nonce(scope: &Scope<'_>, address: &Address) -> Result<u64, RpcError> {
+    use crate::primitives::StateRead;
+    if let Some(nonce) = scope.engine().pool().next_nonce(address) {
+        return Ok(nonce);
+    }
+    Ok(scope.view()?.latest().account(address)?.map_or(0, |info| info.nonce))
+}
+
+fn complete_fees(scope: &Scope<'_>, request: &mut TransactionRequest) -> Result<(), RpcError> {
+    let dynamic = request.max_fee_per_gas.is_some() || request.max_priority_fee_per_gas.is_some();
+    if request.gas_price.is_some() && dynamic {
+        return Err(RpcError::server("both gasPrice and (maxFeePerGas or maxPriorityFeePerGas) specified"));
+    }
+    if request.gas_price.is_some() && request.authorization_list.is_some() {
+        return Err(RpcError::server("both gasPrice and authorizationList specified"));
+    }
+    if request.blob_versioned_hashes.is_some() && request.max_fee_per_blob_gas.is_none() {
+        let price = scope.engine().pool_context().blob_base_fee;
+        request.max_fee_per_blob_gas = Some(price.saturating_mul(2));
+    }
+    if request.gas_price.is_some() {
+        return Ok(());
+    }
+    let Some(base_fee) = fees::next_base_fee(scope)? else {
+        if dynamic {
+            return Err(RpcError::server(
+                "maxFeePerGas and maxPriorityFeePerGas are not valid before London is active",
+            ));
+        }
+        request.gas_price = Some(fees::suggested_tip(scope)?);
+        return Ok(());
+    };
+    if request.transaction_type.is_some_and(|kind| kind < 2) && !dynamic {
+        request.gas_price = Some(fees::suggested_tip(scope)? + u128::from(base_fee));
+        return Ok(());
+    }
+    let tip = match (request.max_priority_fee_per_gas, request.max_fee_per_gas) {
+        (Some(tip), _) => tip,
+        (None, Some(cap)) => fees::suggested_tip(scope)?.min(cap),
+        (None, None) => fees::suggested_tip(scope)?,
+    };
+    // Twice the base fee: it stays valid while the fee rises for some blocks.
+    let cap = request.max_fee_per_gas.unwrap_or(tip.saturating_add(2 * u128::from(base_fee)));
+    if cap < tip {
+        return Err(RpcError::server(format!("maxFeePerGas ({cap}) < maxPriorityFeePerGas ({tip})")));
+    }
+    request.max_priority_fee_per_gas = Some(tip);
+    request.max_fee_per_gas = Some(cap);
+    Ok(())
+}
+
+/// The unsigned transaction with every field filled, as bytes and as an object.
+pub fn fill_transaction(scope: &Scope<'_>, params: Params<'_>, out: &mut Json) -> Result<(), RpcError> {
+    params.at_most(1)?;
+    let request = complete(scope, request_argument(&params, 0)?)?;
+    let unsigned = request
+        .build_consensus_tx()
+        .map_err(|error| RpcError::invalid_params(format!("the transaction is incomplete: {}", error.error)))?;
+    let signature = Signature::new(U256::ZERO, U256::ZERO, false);
+    let envelope = match unsigned {
+        TypedTransaction::Legacy(tx) => tx.into_signed(signature).into(),
+        TypedTransaction::Eip2930(tx) => tx.into_signed(signature).into(),
+        TypedTransaction::Eip1559(tx) => tx.into_signed(signature).into(),
+        TypedTransaction::Eip4844(tx) => alloy_consensus::TxEip4844::from(tx).into_signed(signature).into(),
+        TypedTransaction::Eip7702(tx) => tx.into_signed(signature).into(),
+    };
+    write_filled(&envelope, out);
+    Ok(())
+}
+
+fn write_filled(envelope: &crate::primitives::Transaction, out: &mut Json) {
+    use alloy_eips::eip2718::Encodable2718;
+    let mut object = out.object();
+    object.field("raw").hex(envelope.encoded_2718());
+    let mut tx = object.field("tx").object();
+    encode::transaction_members(&mut tx, envelope);
+    tx.field("hash").hex(envelope.tx_hash());
+    tx.end();
+    object.end();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn abi_error(text: &str) -> Vec<u8> {
+        let mut output = vec![0x08, 0xc3, 0x79, 0xa0];
+        output.extend_from_slice(&U256::from(32).to_be_bytes::<32>());
+        output.extend_from_slice(&U256::from(text.len()).to_be_bytes::<32>());
+        output.extend_from_slice(text.as_bytes());
+        output.resize(output.len().next_multiple_of(32) + 4, 0);
+        output
+    }
+
+    #[test]
+    fn a_revert_reason_is_decoded() {
+        assert_eq!(revert_message(&abi_error("user error")), "execution reverted: user error");
+        let mut panic = vec![0x4e, 0x48, 0x7b, 0x71];
+        panic.extend_from_slice(&U256::from(0x11).to_be_bytes::<32>());
+        assert_eq!(revert_message(&panic), "execution reverted: arithmetic underflow or overflow");
+    }
+
+    #[test]
+    fn a_truncated_or_lying_reason_is_left_out() {
+        let full = abi_error("user error");
+        for length in 0..full.len() - 32 {
+            assert_eq!(revert_message(&full[..length]), "execution reverted");
+        }
+        let mut lying = full.clone();
+        lying[4..36].fill(0xff);
+        assert_eq!(revert_message(&lying), "execution reverted");
+        let mut endless = full;
+        endless[36..68].fill(0xff);
+        assert_eq!(revert_message(&endless), "execution reverted");
+    }
+
+    #[test]
+    fn a_request_object_is_read_with_data_or_input() {
+        let raw = RawValue::from_string(r#"{"to":null,"data":"0x01","gas":"0x5208","value":"0x0","extra":1}"#.into())
+            .unwrap();
+        let request = parse_request(&raw).unwrap();
+        assert_eq!(request.gas, Some(21_000));
+        assert_eq!(request.input.input(), Some(&Bytes::from_static(&[1])));
+        let bad = RawValue::from_string(r#"{"gas":"hello"}"#.into()).unwrap();
+        assert!(parse_request(&bad).is_err());
+    }
+}
