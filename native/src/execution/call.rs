@@ -325,7 +325,7 @@ fn set_up<'a>(
 ) -> Result<(Machine<'a>, Message, BlockContext), CallError> {
     let prepared = prepare(context, options.block.as_ref(), request)?;
     let message = message_of(spec, &prepared.context, request, 0, options.gas_cap)?;
-    let machine = machine_for(spec, &prepared, state, options, Unwatched::default())?;
+    let machine = machine_for(spec, &prepared, state, options, Unwatched)?;
     Ok((machine, message, prepared.context))
 }
 
