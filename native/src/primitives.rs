@@ -59,6 +59,11 @@ pub trait StateRead {
     fn code(&self, hash: &B256) -> Result<Option<Bytes>, ReadError>;
     /// Hash of an ancestor block for BLOCKHASH; `None` beyond the kept range.
     fn block_hash(&self, number: u64) -> Result<Option<B256>, ReadError>;
+    /// True if the account holds any non-zero slot. Asked only for targets of contract creation (EIP-7610); states
+    /// in which accounts without code cannot hold storage may keep the default.
+    fn has_storage(&self, _address: &Address) -> Result<bool, ReadError> {
+        Ok(false)
+    }
 }
 
 /// Computes state roots over a parent state plus deltas applied in order.
@@ -72,12 +77,14 @@ pub trait RootCalculator {
     fn take_updates(&mut self) -> Result<TrieUpdates, ReadError>;
 }
 
-/// Trie nodes changed by a block: table key → node RLP, `None` deletes. Opaque outside `state`.
+/// Trie nodes changed by a block: table key → record, `None` deletes. Opaque outside `state`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TrieUpdates {
     pub nodes: Vec<(Vec<u8>, Option<Vec<u8>>)>,
     /// Storage roots of the accounts whose storage changed.
     pub storage_roots: BTreeMap<Address, B256>,
+    /// State root that the nodes build on; committing them on another one is refused.
+    pub base: B256,
     pub root: B256,
 }
 
