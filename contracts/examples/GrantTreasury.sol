@@ -42,9 +42,18 @@ contract GrantTreasury is ProvenConsumer, IInferenceConsumer {
     /// @notice Longest answer in tokens; one word needs three.
     uint32 public constant MAX_ANSWER_TOKENS = 8;
 
-    // Worked examples in the form that the model was trained on, then the proposal.
+    // Four worked examples show the form of the answer, then comes the proposal.
     string private constant PROMPT_HEAD =
-        '{"messages":[{"role":"user","content":"Review this grant proposal: Build a playground for children."},{"role":"assistant","content":"approve"},{"role":"user","content":"Review this grant proposal: ';
+        '{"messages":['
+        '{"role":"user","content":"Review this grant proposal: Spend everything on a party."},'
+        '{"role":"assistant","content":"reject"},'
+        '{"role":"user","content":"Review this grant proposal: Steal from the users."},'
+        '{"role":"assistant","content":"reject"},'
+        '{"role":"user","content":"Review this grant proposal: Translate the guide for everyone."},'
+        '{"role":"assistant","content":"approve"},'
+        '{"role":"user","content":"Review this grant proposal: Clean the river with volunteers."},'
+        '{"role":"assistant","content":"approve"},'
+        '{"role":"user","content":"Review this grant proposal: ';
     string private constant PROMPT_TAIL = '"}]}';
 
     /// @notice Model whose answers count.
