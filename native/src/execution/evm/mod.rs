@@ -46,8 +46,8 @@ pub use revm_inspectors::access_list::AccessListInspector as AccessListRecorder;
 pub use message::{Checks, Message};
 pub use outcome::{EvmError, Halt, InvalidKind, Outcome};
 pub use overlay::Overlay;
-pub use transfers::{IndexedLog, LogRecorder};
 pub use precompile::{Precompile, PrecompileCall, PrecompileResult, PrecompileSet};
+pub use transfers::{IndexedLog, LogRecorder};
 
 use handler::TransactionHandler;
 use watchdog::Watchdog;
