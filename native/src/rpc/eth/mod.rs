@@ -20,6 +20,8 @@ pub mod logs;
 mod rlp;
 mod simulate;
 mod testing;
+#[cfg(test)]
+mod tests;
 pub mod transaction;
 
 pub use block_id::BlockId;
