@@ -80,14 +80,15 @@ impl<'r, 'a> BlockRun<'r, 'a> {
     ) -> Result<Self, BlockError> {
         let fork = spec.fork_with_difficulty(context.number, context.timestamp, context.difficulty);
         let mut overlay = Overlay::new(state);
-        overlay.set_block_hash(context.number - 1, parent_hash);
         if fork < Fork::Byzantium {
             overlay.track_steps();
         }
+        let mut machine = Machine::new(spec, &context, overlay);
+        begin_block(spec, &context, parent_hash, &mut machine)?;
         let mut run = BlockRun {
             spec,
             fork,
-            machine: Machine::new(spec, &context, overlay),
+            machine,
             roots,
             max_blob_gas: spec.blob_limits(context.timestamp).1.saturating_mul(DATA_GAS_PER_BLOB),
             context,
@@ -96,26 +97,11 @@ impl<'r, 'a> BlockRun<'r, 'a> {
             size: 0,
             receipts: Vec::new(),
         };
-        if spec.dao_fork == Some(run.context.number) {
-            dao::drain(run.machine.overlay())?;
-        }
-        if fork >= Fork::Cancun {
-            let root = run.context.parent_beacon_block_root.unwrap_or_default();
-            run.system_call(BEACON_ROOTS_ADDRESS, root.0.into())?;
-        }
-        if fork >= Fork::Prague {
-            run.system_call(HISTORY_STORAGE_ADDRESS, parent_hash.0.into())?;
-        }
         if fork < Fork::Byzantium {
             let step = run.machine.overlay().take_step();
             run.roots.apply(&step)?;
         }
         Ok(run)
-    }
-
-    fn system_call(&mut self, contract: Address, input: Bytes) -> Result<Option<Bytes>, BlockError> {
-        let outcome = self.machine.system_call(contract, input).map_err(|e| fatal(e, "system call"))?;
-        Ok(outcome.success.then_some(outcome.output))
     }
 
     /// EIP-7002 and EIP-7251: the contract must exist and succeed.
@@ -128,9 +114,10 @@ impl<'r, 'a> BlockRun<'r, 'a> {
         if !exists {
             return Err(BlockError::Invalid(format!("system contract {contract} has no code")));
         }
-        match self.system_call(contract, Bytes::new())? {
-            Some(output) => Ok(output),
-            None => Err(BlockError::Invalid(format!("the call of system contract {contract} failed"))),
+        let outcome = self.machine.system_call(contract, Bytes::new()).map_err(|e| fatal(e, "system call"))?;
+        match outcome.success {
+            true => Ok(outcome.output),
+            false => Err(BlockError::Invalid(format!("the call of system contract {contract} failed"))),
         }
     }
 
@@ -260,6 +247,31 @@ impl<'r, 'a> BlockRun<'r, 'a> {
         overlay.credit(self.context.beneficiary, U256::from(full + nephew))?;
         Ok(())
     }
+}
+
+/// What precedes the first transaction: irregular state changes, then the calls of EIP-4788 and EIP-2935.
+pub(super) fn begin_block<I>(
+    spec: &ChainSpec,
+    context: &BlockContext,
+    parent_hash: B256,
+    machine: &mut Machine<'_, I>,
+) -> Result<(), BlockError> {
+    let fork = spec.fork_with_difficulty(context.number, context.timestamp, context.difficulty);
+    machine.overlay().set_block_hash(context.number - 1, parent_hash);
+    if spec.dao_fork == Some(context.number) {
+        dao::drain(machine.overlay())?;
+    }
+    // A missing contract makes these calls do nothing; a failing one does not invalidate the block.
+    let mut call = |contract: Address, word: B256| {
+        machine.system_call(contract, word.0.into()).map(|_| ()).map_err(|e| fatal(e, "system call"))
+    };
+    if fork >= Fork::Cancun {
+        call(BEACON_ROOTS_ADDRESS, context.parent_beacon_block_root.unwrap_or_default())?;
+    }
+    if fork >= Fork::Prague {
+        call(HISTORY_STORAGE_ADDRESS, parent_hash)?;
+    }
+    Ok(())
 }
 
 fn fatal(error: EvmError, what: &str) -> BlockError {
