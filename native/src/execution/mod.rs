@@ -27,6 +27,7 @@ pub mod header;
 pub mod memory;
 pub mod receipt;
 mod requests;
+pub mod simulate;
 pub mod spec;
 pub mod trace;
 pub mod validity;
