@@ -289,6 +289,11 @@ impl View {
         Ok(row.map(AccountRecord::decode).transpose()?)
     }
 
+    #[cfg(test)]
+    pub(super) fn trie_record(&self, key: &[u8]) -> Result<Option<Vec<u8>>, ReadError> {
+        Ok(self.txn.get(Table::Trie, key)?.map(<[u8]>::to_vec))
+    }
+
     pub(super) fn cursor(&self, table: Table) -> Result<ReadCursor<'_>, ReadError> {
         self.txn.cursor(table)
     }
