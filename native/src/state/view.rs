@@ -290,8 +290,15 @@ impl View {
     }
 
     #[cfg(test)]
-    pub(super) fn trie_record(&self, key: &[u8]) -> Result<Option<Vec<u8>>, ReadError> {
-        Ok(self.txn.get(Table::Trie, key)?.map(<[u8]>::to_vec))
+    pub(super) fn trie_records(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>, ReadError> {
+        let mut cursor = self.txn.cursor(Table::Trie)?;
+        let mut records = Vec::new();
+        let mut row = cursor.seek(&[])?;
+        while let Some((key, record)) = row {
+            records.push((key.to_vec(), record.to_vec()));
+            row = cursor.next()?;
+        }
+        Ok(records)
     }
 
     pub(super) fn cursor(&self, table: Table) -> Result<ReadCursor<'_>, ReadError> {

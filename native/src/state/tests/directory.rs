@@ -142,9 +142,9 @@ fn a_damaged_head_is_refused() {
 fn a_damaged_trie_root_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     committed(directory.path());
-    let view = Store::open(options(Some(directory.path()))).unwrap();
-    let record = view.view().unwrap().unwrap().trie_record(&[0]).unwrap().unwrap();
-    drop(view);
+    let store = Store::open(options(Some(directory.path()))).unwrap();
+    let (_, record) = store.view().unwrap().unwrap().trie_records().unwrap().swap_remove(0);
+    drop(store);
     let file = directory.path().join("mdbx.dat");
     let mut bytes = fs::read(&file).unwrap();
     for at in 0..bytes.len() - record.len() {

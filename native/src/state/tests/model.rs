@@ -133,6 +133,19 @@ fn assert_proofs(store: &Store, block: u64, root: B256, accounts: &Accounts) {
     }
 }
 
+fn whole(accounts: &Accounts) -> StateDelta {
+    let account = |(info, storage): &(AccountInfo, BTreeMap<U256, U256>)| AccountDelta {
+        info: Some(info.clone()),
+        storage_wiped: false,
+        storage: storage.clone(),
+    };
+    delta(accounts.iter().map(|(address, content)| (*address, account(content))))
+}
+
+fn trie_records(store: &Store) -> Vec<(Vec<u8>, Vec<u8>)> {
+    store.view().unwrap().unwrap().trie_records().unwrap()
+}
+
 fn run(operations: Vec<Operation>, history_blocks: Option<u64>) {
     let directory = tempfile::tempdir().unwrap();
     let open = || {
@@ -180,6 +193,7 @@ fn run(operations: Vec<Operation>, history_blocks: Option<u64>) {
         assert_state(&view.state_at(block).unwrap(), model.at(block));
         assert_proofs(&store, block, roots[&block], model.at(block));
     }
+    assert_eq!(trie_records(&store), trie_records(&store_with(&whole(&model.latest().1))), "no record is left over");
     let mut listed = Accounts::new();
     view.for_each_account(&mut |address, info, storage| {
         listed.insert(address, (info, storage.into_iter().collect()));
@@ -190,7 +204,7 @@ fn run(operations: Vec<Operation>, history_blocks: Option<u64>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, max_shrink_iters: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 32, max_shrink_iters: 400, ..ProptestConfig::default() })]
 
     #[test]
     fn an_archive_keeps_every_state(operations in prop::collection::vec(operation(), 1..25)) {
