@@ -1,6 +1,7 @@
 //! The store: opening, the writer's side, publishing what was committed, deferred syncing.
 
 use std::num::NonZeroUsize;
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -236,6 +237,11 @@ impl Store {
     /// Rebuilds the trie of the head from the flat state alone; equal to `Head::state_root` or the store is broken.
     pub fn rebuild_root(&self) -> Result<B256, StateError> {
         Ok(rebuild::root(&self.present_view()?)?)
+    }
+
+    /// The directory that the store lives in.
+    pub fn path(&self) -> &Path {
+        self.shared.directory.path()
     }
 
     fn present_view(&self) -> Result<View, StateError> {

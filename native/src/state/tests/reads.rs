@@ -40,7 +40,7 @@ fn a_committed_block_is_found_by_number_hash_and_transaction() {
     let transactions = vec![transaction(0), transaction(1)];
     let receipts = vec![receipt(vec![log(TOKEN, 1)]), receipt(vec![log(TOKEN, 2), log(BOB, 1)])];
     let block = next_block_with(&store, delta([(ALICE, account(2, 4))]), transactions.clone(), receipts.clone());
-    store.commit_blocks(&[block.clone()]).unwrap();
+    store.commit_blocks(std::slice::from_ref(&block)).unwrap();
 
     let view = store.view().unwrap().unwrap();
     let hash = block.block.hash;
@@ -68,7 +68,7 @@ fn a_committed_block_is_found_by_number_hash_and_transaction() {
 fn blocks_that_do_not_follow_the_head_are_refused() {
     let store = store_with(&delta([(ALICE, account(0, 5))]));
     let block = next_block(&store, delta([(ALICE, account(1, 4))]));
-    store.commit_blocks(&[block.clone()]).unwrap();
+    store.commit_blocks(std::slice::from_ref(&block)).unwrap();
     let error = store.commit_blocks(&[block]).unwrap_err();
     assert!(matches!(error, StateError::OutOfOrder { number: 1, head: 1 }), "{error}");
 }
