@@ -16,8 +16,9 @@ use revm::context::{BlockEnv, CfgEnv, Evm as RevmEvm, Journal, TxEnv};
 use revm::context_interface::block::BlobExcessGasAndPrice;
 use revm::context_interface::cfg::GasParams;
 use revm::context_interface::result::EVMError;
+use revm::context_interface::JournalTr;
 use revm::handler::instructions::EthInstructions;
-use revm::handler::{EthFrame, Handler, SystemCallTx};
+use revm::handler::{EthFrame, Handler, PrecompileProvider, SystemCallTx};
 use revm::inspector::InspectorHandler;
 use revm::interpreter::interpreter::EthInterpreter;
 use revm::precompile::{PrecompileSpecId, Precompiles};
@@ -34,6 +35,8 @@ mod message;
 mod outcome;
 mod overlay;
 mod precompile;
+mod tracer;
+mod transfers;
 mod watchdog;
 
 /// No inspector.
@@ -45,6 +48,8 @@ pub use message::{Checks, Message};
 pub use outcome::{EvmError, Halt, InvalidKind, Outcome};
 pub use overlay::Overlay;
 pub use precompile::{Precompile, PrecompileCall, PrecompileResult, PrecompileSet};
+pub use tracer::{TracePlace, Tracer};
+pub use transfers::{IndexedLog, LogRecorder};
 
 use handler::TransactionHandler;
 use watchdog::Watchdog;
@@ -153,6 +158,7 @@ impl<'a, I> Machine<'a, I> {
             watchdog::install(&mut self.evm.instruction);
         }
         self.evm.ctx.chain.deadline = deadline;
+        self.evm.ctx.chain.expired = false;
     }
 
     /// Replaces the price of blob gas (a block override of simulated calls).
@@ -162,9 +168,24 @@ impl<'a, I> Machine<'a, I> {
         }
     }
 
+    /// Overriding precompiles moves no warmth: the stock addresses stay warm, new ones are cold.
+    fn keep_warm_addresses(&mut self) {
+        let journal = &mut self.evm.ctx.journaled_state;
+        if journal.precompile_addresses().is_empty() {
+            journal.warm_precompiles(PrecompileProvider::<EvmContext<'a>>::warm_addresses(&self.evm.precompiles));
+        }
+    }
+
     /// The precompile at `from` answers at `to` instead (a state override of simulated calls).
     pub fn move_precompile(&mut self, from: Address, to: Address) -> bool {
+        self.keep_warm_addresses();
         self.evm.precompiles.move_precompiles([(from, to)]).is_ok()
+    }
+
+    /// Calls of `address` meet its code, if any, from now on.
+    pub fn remove_precompile(&mut self, address: &Address) {
+        self.keep_warm_addresses();
+        self.evm.precompiles.apply_precompile(address, |_| None);
     }
 
     pub fn is_precompile(&self, address: &Address) -> bool {
