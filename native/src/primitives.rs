@@ -72,12 +72,14 @@ pub trait RootCalculator {
     fn take_updates(&mut self) -> Result<TrieUpdates, ReadError>;
 }
 
-/// Trie nodes changed by a block: table key → node RLP, `None` deletes. Opaque outside `state`.
+/// Trie nodes changed by a block: table key → record, `None` deletes. Opaque outside `state`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TrieUpdates {
     pub nodes: Vec<(Vec<u8>, Option<Vec<u8>>)>,
     /// Storage roots of the accounts whose storage changed.
     pub storage_roots: BTreeMap<Address, B256>,
+    /// State root that the nodes build on; committing them on another one is refused.
+    pub base: B256,
     pub root: B256,
 }
 

@@ -8,7 +8,7 @@ use alloy_primitives::keccak256;
 
 use super::{Controls, Engine, EngineError};
 use crate::execution::{build_block, BlockAttributes, BlockContext, ChainSpec, Fork};
-use crate::pool::PoolContext;
+use crate::pool::{Pool, PoolContext};
 use crate::primitives::*;
 use crate::state::{Head, View};
 
@@ -27,16 +27,21 @@ pub(super) struct PendingBlock {
 
 /// Seconds since the Unix epoch.
 pub(super) fn wall_clock() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs())
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |elapsed| elapsed.as_secs())
 }
 
 /// The controls of the last run. Coinbase and gas limit come from the configuration, and what was
 /// meant for one block does not outlive a restart.
-pub(super) fn restore_controls(view: &View, coinbase: Address, gas_limit: u64) -> Result<Controls, EngineError> {
+pub(super) fn restore_controls(
+    view: &View,
+    coinbase: Address,
+    gas_limit: u64,
+) -> Result<Controls, EngineError> {
     let mut controls: Controls = match view.meta(CONTROLS_KEY)? {
-        Some(json) => {
-            serde_json::from_slice(&json).map_err(|error| EngineError::Other(format!("stored controls: {error}")))?
-        }
+        Some(json) => serde_json::from_slice(&json)
+            .map_err(|error| EngineError::Other(format!("stored controls: {error}")))?,
         None => Controls::default(),
     };
     controls.coinbase = coinbase;
@@ -82,7 +87,9 @@ fn attributes_for(head: &Head, controls: &Controls, now: u64) -> BlockAttributes
     BlockAttributes {
         timestamp: next_timestamp(head.header.timestamp, controls, now),
         beneficiary: controls.coinbase,
-        prevrandao: controls.next_prevrandao.unwrap_or_else(|| derived_randao(head, &controls.coinbase)),
+        prevrandao: controls
+            .next_prevrandao
+            .unwrap_or_else(|| derived_randao(head, &controls.coinbase)),
         gas_limit: gas_limit(head, controls),
         base_fee: controls.next_base_fee,
         withdrawals: Vec::new(),
@@ -96,9 +103,13 @@ fn attributes_for(head: &Head, controls: &Controls, now: u64) -> BlockAttributes
 pub(super) fn pool_context(spec: &ChainSpec, head: &Head, controls: &Controls) -> PoolContext {
     let timestamp = next_timestamp(head.header.timestamp, controls, wall_clock());
     let fork = spec.fork(head.header.number + 1, timestamp);
-    let base_fee = controls.next_base_fee.or_else(|| spec.next_base_fee(&head.header, timestamp)).unwrap_or(0);
-    let blob_base_fee =
-        spec.next_excess_blob_gas(&head.header, timestamp).map_or(1, |excess| spec.blob_base_fee(excess, timestamp));
+    let base_fee = controls
+        .next_base_fee
+        .or_else(|| spec.next_base_fee(&head.header, timestamp))
+        .unwrap_or(0);
+    let blob_base_fee = spec
+        .next_excess_blob_gas(&head.header, timestamp)
+        .map_or(1, |excess| spec.blob_base_fee(excess, timestamp));
     let (_, max_blobs) = spec.blob_limits(timestamp);
     PoolContext {
         chain_id: spec.chain_id,
@@ -106,7 +117,11 @@ pub(super) fn pool_context(spec: &ChainSpec, head: &Head, controls: &Controls) -
         block_gas_limit: gas_limit(head, controls),
         base_fee,
         blob_base_fee,
-        max_blobs_per_tx: if fork >= Fork::Osaka { MAX_BLOBS_PER_TX_OSAKA.min(max_blobs) } else { max_blobs },
+        max_blobs_per_tx: if fork >= Fork::Osaka {
+            MAX_BLOBS_PER_TX_OSAKA.min(max_blobs)
+        } else {
+            max_blobs
+        },
         max_blobs_per_block: max_blobs,
     }
 }
@@ -196,11 +211,19 @@ impl Engine {
             timestamp,
             beneficiary: attributes.beneficiary,
             gas_limit: attributes.gas_limit,
-            base_fee: self.spec.next_base_fee(&head.header, timestamp).map(|fee| attributes.base_fee.unwrap_or(fee)),
+            base_fee: self
+                .spec
+                .next_base_fee(&head.header, timestamp)
+                .map(|fee| attributes.base_fee.unwrap_or(fee)),
             prevrandao: attributes.prevrandao,
-            difficulty: if fork >= Fork::Paris { U256::ZERO } else { head.header.difficulty },
+            difficulty: if fork >= Fork::Paris {
+                U256::ZERO
+            } else {
+                head.header.difficulty
+            },
             excess_blob_gas: self.spec.next_excess_blob_gas(&head.header, timestamp),
-            parent_beacon_block_root: (fork >= Fork::Cancun).then_some(attributes.parent_beacon_block_root),
+            parent_beacon_block_root: (fork >= Fork::Cancun)
+                .then_some(attributes.parent_beacon_block_root),
         }
     }
 
@@ -222,7 +245,7 @@ impl Engine {
                 return Ok(pending.block.clone());
             }
         }
-        let block = Arc::new(self.build(&view, &attributes)?);
+        let block = Arc::new(self.build(&view, &attributes, Pool::preview)?);
         *cached = Some(PendingBlock {
             generation,
             version: head.version,
@@ -232,14 +255,30 @@ impl Engine {
         Ok(block)
     }
 
-    /// Builds the child of the view's head from the pool.
-    pub(super) fn build(&self, view: &View, attributes: &BlockAttributes) -> Result<ExecutedBlock, EngineError> {
+    /// Builds the child of the view's head from the pool: `source` is [`Pool::best`] for a proposal, [`Pool::preview`]
+    /// for a block that is only looked at (its view may be older than the pool's head).
+    pub(super) fn build(
+        &self,
+        view: &View,
+        attributes: &BlockAttributes,
+        source: fn(&Pool, u64, u128) -> Box<dyn TxSource + Send>,
+    ) -> Result<ExecutedBlock, EngineError> {
         let head = view.head();
         let context = self.pool_context.load();
-        let base_fee =
-            attributes.base_fee.or_else(|| self.spec.next_base_fee(&head.header, attributes.timestamp)).unwrap_or(0);
-        let mut source = self.pool.best(base_fee, context.blob_base_fee);
+        let base_fee = attributes
+            .base_fee
+            .or_else(|| self.spec.next_base_fee(&head.header, attributes.timestamp))
+            .unwrap_or(0);
+        let mut source = source(&self.pool, base_fee, context.blob_base_fee);
         let mut roots = view.root_calculator();
-        Ok(build_block(&self.spec, &head.header, head.hash, attributes, &view.latest(), &mut *roots, &mut *source)?)
+        Ok(build_block(
+            &self.spec,
+            &head.header,
+            head.hash,
+            attributes,
+            &view.latest(),
+            &mut *roots,
+            &mut *source,
+        )?)
     }
 }

@@ -138,6 +138,13 @@ impl Engine {
         Ok(())
     }
 
+    /// The state root of the head, and the same root rebuilt from the flat state alone. O(state).
+    pub fn verify_state(&self) -> Result<(B256, B256), EngineError> {
+        // No commit in between: both speak of the same version.
+        let _writer = self.life.lock();
+        Ok((self.head.load().state_root, self.store.rebuild_root()?))
+    }
+
     /// The state changed other than by a block: publishes it, re-validates the pool, tells listeners.
     pub(super) fn rewound(&self, head: Head, reinject: Vec<Arc<SignedTx>>) -> Result<Arc<Head>, EngineError> {
         let head = Arc::new(head);

@@ -1,0 +1,116 @@
+//! The data directory: whose it is, which format it has, who uses it now.
+//!
+//! `FORMAT` names the format and marks the directory as ours, `LOCK` is locked while a store is open,
+//! `mdbx.dat` and `mdbx.lck` belong to the database.
+
+use std::fs::{self, File, TryLockError};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use super::StateError;
+
+/// Written by this build and the only one it reads.
+const FORMAT: &str = "zerog state 1\n";
+const FORMAT_FILE: &str = "FORMAT";
+const FORMAT_DRAFT: &str = "FORMAT.new";
+const LOCK_FILE: &str = "LOCK";
+
+/// A directory that is ours while this value lives. A temporary one is removed with it.
+#[derive(Debug)]
+pub(super) struct Directory {
+    path: PathBuf,
+    temporary: bool,
+    /// Holds the lock; the operating system releases it when the process dies.
+    _lock: File,
+}
+
+impl Directory {
+    /// Opens (or creates) the directory and locks it; `None` makes a temporary one.
+    pub(super) fn open(path: Option<&Path>) -> Result<Directory, StateError> {
+        let temporary = path.is_none();
+        let path = match path {
+            Some(path) => path.to_path_buf(),
+            None => std::env::temp_dir().join(format!("zerog-{}-{:016x}", std::process::id(), rand::random::<u64>())),
+        };
+        let refuse = |reason: String| StateError::Open { path: path.display().to_string(), reason };
+        if path.exists() && !path.is_dir() {
+            return Err(refuse("is not a directory".into()));
+        }
+        fs::create_dir_all(&path).map_err(|error| refuse(format!("cannot be created: {error}")))?;
+        let format = read_format(&path).map_err(refuse)?;
+        let lock = lock(&path).map_err(refuse)?;
+        if format.is_none() {
+            write_format(&path).map_err(|error| refuse(format!("cannot be written: {error}")))?;
+        }
+        Ok(Directory { path, temporary, _lock: lock })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn is_temporary(&self) -> bool {
+        self.temporary
+    }
+
+    pub(super) fn refuse(&self, reason: impl Into<String>) -> StateError {
+        StateError::Open { path: self.path.display().to_string(), reason: reason.into() }
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        if self.temporary {
+            // Best effort: a temporary directory that stays behind harms nothing.
+            drop(fs::remove_dir_all(&self.path));
+        }
+    }
+}
+
+/// The directory's format; `None` for a fresh directory.
+fn read_format(path: &Path) -> Result<Option<()>, String> {
+    let found = match fs::read(path.join(FORMAT_FILE)) {
+        Ok(found) => found,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return refuse_foreign(path).map(|()| None),
+        Err(error) => return Err(format!("cannot be read: {error}")),
+    };
+    if found == FORMAT.as_bytes() {
+        return Ok(Some(()));
+    }
+    let shown: String = String::from_utf8_lossy(&found[..found.len().min(40)]).trim().chars().take(40).collect();
+    Err(format!("has format {shown:?}, but this version of zerog reads {:?}", FORMAT.trim()))
+}
+
+/// A directory without our mark must be empty, whatever else it is.
+fn refuse_foreign(path: &Path) -> Result<(), String> {
+    let entries = fs::read_dir(path).map_err(|error| format!("cannot be read: {error}"))?;
+    for entry in entries {
+        let name = entry.map_err(|error| format!("cannot be read: {error}"))?.file_name();
+        if name != LOCK_FILE && name != FORMAT_DRAFT {
+            return Err(format!("is not a zerog state directory: it holds {name:?} and no {FORMAT_FILE} file"));
+        }
+    }
+    Ok(())
+}
+
+fn lock(path: &Path) -> Result<File, String> {
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(path.join(LOCK_FILE))
+        .map_err(|error| format!("cannot be written: {error}"))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err("is in use by another zerog process".into()),
+        Err(TryLockError::Error(error)) => Err(format!("cannot be locked: {error}")),
+    }
+}
+
+fn write_format(path: &Path) -> std::io::Result<()> {
+    let draft = path.join(FORMAT_DRAFT);
+    let mut file = File::create(&draft)?;
+    file.write_all(FORMAT.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(draft, path.join(FORMAT_FILE))
+}
