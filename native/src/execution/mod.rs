@@ -21,12 +21,15 @@ pub mod block;
 pub mod call;
 mod dao;
 pub mod evm;
+pub mod fixtures;
 pub mod genesis;
 pub mod header;
 pub mod memory;
 pub mod receipt;
 mod requests;
+pub mod simulate;
 pub mod spec;
+pub mod validity;
 
 pub use block::{build_block, execute_block};
 pub use call::{call, create_access_list, estimate_gas};

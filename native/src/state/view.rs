@@ -218,6 +218,17 @@ impl View {
         Box::new(self.roots())
     }
 
+    /// Incremental roots over the state at the end of `block`. For an older block the later changes are undone on the
+    /// trie in memory: the cost is that of the changes since.
+    pub fn root_calculator_at(&self, block: u64) -> Result<Box<dyn RootCalculator + '_>, ReadError> {
+        let state = self.state_at(block)?;
+        let mut roots = self.roots();
+        if let Some(version) = state.position {
+            roots.apply(&history::delta_to(self, version)?)?;
+        }
+        Ok(Box::new(roots))
+    }
+
     /// The trie's root node has the hash that the head names.
     pub(super) fn check_root(&self) -> Result<(), ReadError> {
         Trie::check(&self, ACCOUNT_TRIE, self.head().state_root)

@@ -1,6 +1,7 @@
 //! The server over real sockets, with a table of test methods and a fake bridge.
 
 mod batches;
+mod chain;
 mod http;
 mod websocket;
 
