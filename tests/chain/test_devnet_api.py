@@ -455,7 +455,7 @@ def test_controls_answer_only_on_a_devnet() -> None:
 def test_every_control_refuses_rubbish_and_lives(client: Client) -> None:
     before = client.block().number
     for name in METHODS.names():
-        rubbish: list[list[Any]] = [[[]] * 9, [{"a": 1}] * 9, ["\ud83d\ude00"] * 9, [None] * 9]
+        rubbish: list[list[Any]] = [[[]] * 9, [{"a": 1}] * 9, ["😀"] * 9, [None] * 9]
         for params in rubbish:
             with pytest.raises((RpcError, TransactionError)):
                 client.request(name, *params)

@@ -148,7 +148,7 @@ class Node:
         fresh = None if stored is not None else directory
         if fresh is not None:
             fresh.create(self.profile.name, self.genesis, source)
-        else:
+        if stored is not None:
             self._warn_of_unfunded_accounts()
         try:
             self.engine = ChainEngine.open(self._engine_config(directory))
