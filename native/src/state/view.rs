@@ -366,14 +366,24 @@ impl StateAt<'_> {
     }
 }
 
-impl StateRead for StateAt<'_> {
-    fn account(&self, address: &Address) -> Result<Option<AccountInfo>, ReadError> {
+impl StateAt<'_> {
+    fn record(&self, address: &Address) -> Result<Option<AccountRecord>, ReadError> {
         if let Some(version) = self.position {
             if let Some(record) = self.before(&tables::account_history(address, version + 1))? {
-                return Ok(AccountRecord::decode_optional(record)?.map(|record| record.info));
+                return Ok(AccountRecord::decode_optional(record)?);
             }
         }
-        Ok(self.view.record(address)?.map(|record| record.info))
+        self.view.record(address)
+    }
+}
+
+impl StateRead for StateAt<'_> {
+    fn account(&self, address: &Address) -> Result<Option<AccountInfo>, ReadError> {
+        Ok(self.record(address)?.map(|record| record.info))
+    }
+
+    fn has_storage(&self, address: &Address) -> Result<bool, ReadError> {
+        Ok(self.record(address)?.is_some_and(|record| record.storage_root != EMPTY_ROOT_HASH))
     }
 
     fn storage(&self, address: &Address, slot: &U256) -> Result<U256, ReadError> {
