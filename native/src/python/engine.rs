@@ -381,6 +381,12 @@ impl Engine {
         Ok(py.detach(|| engine.rollback(number, reinject))?)
     }
 
+    /// Back to the genesis block as it was made.
+    fn reset(&self, py: Python<'_>) -> PyResult<()> {
+        let engine = self.native()?;
+        Ok(py.detach(|| engine.reset())?)
+    }
+
     fn drop_transaction(&self, py: Python<'_>, hash: &str) -> PyResult<bool> {
         let hash = hash_of("transaction hash", hash)?;
         let engine = self.native()?;

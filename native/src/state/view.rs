@@ -311,6 +311,18 @@ impl View {
         Ok(row.map(AccountRecord::decode).transpose()?)
     }
 
+    #[cfg(test)]
+    pub(super) fn trie_records(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>, ReadError> {
+        let mut cursor = self.txn.cursor(Table::Trie)?;
+        let mut records = Vec::new();
+        let mut row = cursor.seek(&[])?;
+        while let Some((key, record)) = row {
+            records.push((key.to_vec(), record.to_vec()));
+            row = cursor.next()?;
+        }
+        Ok(records)
+    }
+
     pub(super) fn cursor(&self, table: Table) -> Result<ReadCursor<'_>, ReadError> {
         self.txn.cursor(table)
     }
