@@ -80,14 +80,15 @@ impl<'r, 'a> BlockRun<'r, 'a> {
     ) -> Result<Self, BlockError> {
         let fork = spec.fork_with_difficulty(context.number, context.timestamp, context.difficulty);
         let mut overlay = Overlay::new(state);
-        overlay.set_block_hash(context.number - 1, parent_hash);
         if fork < Fork::Byzantium {
             overlay.track_steps();
         }
+        let mut machine = Machine::new(spec, &context, overlay);
+        begin_block(spec, &context, parent_hash, &mut machine)?;
         let mut run = BlockRun {
             spec,
             fork,
-            machine: Machine::new(spec, &context, overlay),
+            machine,
             roots,
             max_blob_gas: spec.blob_limits(context.timestamp).1.saturating_mul(DATA_GAS_PER_BLOB),
             context,
@@ -96,10 +97,6 @@ impl<'r, 'a> BlockRun<'r, 'a> {
             size: 0,
             receipts: Vec::new(),
         };
-        if spec.dao_fork == Some(run.context.number) {
-            dao::drain(run.machine.overlay())?;
-        }
-        open_block(fork, parent_hash, run.context.parent_beacon_block_root, &mut run.machine)?;
         if fork < Fork::Byzantium {
             let step = run.machine.overlay().take_step();
             run.roots.apply(&step)?;
@@ -182,6 +179,21 @@ impl<'r, 'a> BlockRun<'r, 'a> {
             state_root: self.roots.root()?,
         })
     }
+}
+
+/// Everything that precedes the first transaction of a block of the chain: irregular state changes and system calls.
+pub(super) fn begin_block<I>(
+    spec: &ChainSpec,
+    context: &BlockContext,
+    parent_hash: B256,
+    machine: &mut Machine<'_, I>,
+) -> Result<(), BlockError> {
+    machine.overlay().set_block_hash(context.number - 1, parent_hash);
+    if spec.dao_fork == Some(context.number) {
+        dao::drain(machine.overlay())?;
+    }
+    let fork = spec.fork_with_difficulty(context.number, context.timestamp, context.difficulty);
+    open_block(fork, parent_hash, context.parent_beacon_block_root, machine)
 }
 
 /// The system calls before the first transaction: EIP-4788 and EIP-2935.

@@ -311,7 +311,7 @@ pub(super) fn message_of(
 }
 
 /// The checks of a simulated call: a request without prices pays nothing.
-fn checks_of(message: &Message) -> Checks {
+pub(super) fn checks_of(message: &Message) -> Checks {
     Checks { base_fee: message.gas_price > 0, ..Checks::CALL }
 }
 

@@ -104,6 +104,17 @@ impl View {
         Ok(row.map(codec::decode_transaction).transpose()?)
     }
 
+    /// The hashes of a block's transactions, without decoding them; `None` beyond the head.
+    pub fn transaction_hashes(&self, number: u64) -> Result<Option<Vec<B256>>, ReadError> {
+        let Some(count) = self.transaction_count(number)? else { return Ok(None) };
+        let mut hashes = Vec::with_capacity(count as usize);
+        self.rows(number, Row::Transaction, &mut |row| {
+            hashes.push(codec::decode_transaction_hash(row)?);
+            Ok(())
+        })?;
+        Ok(Some(hashes))
+    }
+
     /// Where a transaction stands.
     pub fn locate(&self, hash: &B256) -> Result<Option<TxLocation>, ReadError> {
         Ok(self.txn.get(Table::Hashes, hash.as_slice())?.and_then(codec::decode_location))
@@ -300,6 +311,18 @@ impl View {
         Ok(row.map(AccountRecord::decode).transpose()?)
     }
 
+    #[cfg(test)]
+    pub(super) fn trie_records(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>, ReadError> {
+        let mut cursor = self.txn.cursor(Table::Trie)?;
+        let mut records = Vec::new();
+        let mut row = cursor.seek(&[])?;
+        while let Some((key, record)) = row {
+            records.push((key.to_vec(), record.to_vec()));
+            row = cursor.next()?;
+        }
+        Ok(records)
+    }
+
     pub(super) fn cursor(&self, table: Table) -> Result<ReadCursor<'_>, ReadError> {
         self.txn.cursor(table)
     }
@@ -366,14 +389,24 @@ impl StateAt<'_> {
     }
 }
 
-impl StateRead for StateAt<'_> {
-    fn account(&self, address: &Address) -> Result<Option<AccountInfo>, ReadError> {
+impl StateAt<'_> {
+    fn record(&self, address: &Address) -> Result<Option<AccountRecord>, ReadError> {
         if let Some(version) = self.position {
             if let Some(record) = self.before(&tables::account_history(address, version + 1))? {
-                return Ok(AccountRecord::decode_optional(record)?.map(|record| record.info));
+                return Ok(AccountRecord::decode_optional(record)?);
             }
         }
-        Ok(self.view.record(address)?.map(|record| record.info))
+        self.view.record(address)
+    }
+}
+
+impl StateRead for StateAt<'_> {
+    fn account(&self, address: &Address) -> Result<Option<AccountInfo>, ReadError> {
+        Ok(self.record(address)?.map(|record| record.info))
+    }
+
+    fn has_storage(&self, address: &Address) -> Result<bool, ReadError> {
+        Ok(self.record(address)?.is_some_and(|record| record.storage_root != EMPTY_ROOT_HASH))
     }
 
     fn storage(&self, address: &Address, slot: &U256) -> Result<U256, ReadError> {

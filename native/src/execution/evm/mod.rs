@@ -35,6 +35,7 @@ mod message;
 mod outcome;
 mod overlay;
 mod precompile;
+mod tracer;
 mod transfers;
 mod watchdog;
 
@@ -46,8 +47,9 @@ pub use revm_inspectors::access_list::AccessListInspector as AccessListRecorder;
 pub use message::{Checks, Message};
 pub use outcome::{EvmError, Halt, InvalidKind, Outcome};
 pub use overlay::Overlay;
-pub use transfers::{IndexedLog, LogRecorder};
 pub use precompile::{Precompile, PrecompileCall, PrecompileResult, PrecompileSet};
+pub use tracer::{TracePlace, Tracer};
+pub use transfers::{IndexedLog, LogRecorder};
 
 use handler::TransactionHandler;
 use watchdog::Watchdog;
@@ -156,6 +158,7 @@ impl<'a, I> Machine<'a, I> {
             watchdog::install(&mut self.evm.instruction);
         }
         self.evm.ctx.chain.deadline = deadline;
+        self.evm.ctx.chain.expired = false;
     }
 
     /// Replaces the price of blob gas (a block override of simulated calls).

@@ -100,6 +100,26 @@ impl<'a> Overlay<'a> {
         Ok(self.entry(address)?.now.clone())
     }
 
+    /// [`Overlay::account`] without caching.
+    pub fn peek_account(&self, address: &Address) -> Result<Option<AccountInfo>, ReadError> {
+        match self.accounts.get(address) {
+            Some(entry) => Ok(entry.now.clone()),
+            None => self.base.account(address),
+        }
+    }
+
+    /// [`Overlay::slot`] without caching.
+    pub fn peek_slot(&self, address: &Address, key: &U256) -> Result<U256, ReadError> {
+        let Some(entry) = self.accounts.get(address) else {
+            return self.base.storage(address, key);
+        };
+        match entry.slots.get(key) {
+            Some(slot) => Ok(slot.now),
+            None if entry.wiped || entry.before.is_none() => Ok(U256::ZERO),
+            None => self.base.storage(address, key),
+        }
+    }
+
     pub fn slot(&mut self, address: Address, key: U256) -> Result<U256, ReadError> {
         let base = self.base;
         let entry = self.entry(address)?;
@@ -127,11 +147,11 @@ impl<'a> Overlay<'a> {
         base.has_storage(&address)
     }
 
-    pub fn code(&mut self, hash: B256) -> Result<Bytes, ReadError> {
+    pub fn code(&self, hash: B256) -> Result<Bytes, ReadError> {
         Ok(self.bytecode(hash)?.original_bytes())
     }
 
-    fn bytecode(&mut self, hash: B256) -> Result<Bytecode, ReadError> {
+    pub(super) fn bytecode(&self, hash: B256) -> Result<Bytecode, ReadError> {
         if hash == KECCAK256_EMPTY || hash.is_zero() {
             return Ok(Bytecode::default());
         }

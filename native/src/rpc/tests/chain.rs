@@ -20,6 +20,9 @@ const LOGGER_CODE: &str = "0x365f5f376007365fa100";
 /// REVERT with four bytes of data.
 const REVERTER: &str = "0x0000000000000000000000000000000000001011";
 
+/// Jumps to itself.
+const ENDLESS: &str = "0x000000000000000000000000000000000000e4d1";
+
 struct Chain {
     engine: Arc<Engine>,
     server: Server,
@@ -51,6 +54,7 @@ fn start(config: RpcConfig) -> Chain {
         ALICE: rich, BOB: rich,
         LOGGER: {"balance": "0x0", "code": LOGGER_CODE},
         REVERTER: {"balance": "0x0", "code": "0x63deadbeef5f526004601cfd"},
+        ENDLESS: {"balance": "0x0", "code": "0x5b5f56"},
         // The system contracts that a block must call; these do nothing.
         "0x00000961ef480eb55e80d19ad83579a64c007002": {"balance": "0x0", "code": "0x00"},
         "0x0000bbddc7ce488642fb579f8b00f3a590007251": {"balance": "0x0", "code": "0x00"},
@@ -120,6 +124,38 @@ fn a_transaction_of_every_type_is_filled_signed_and_mined_before_the_answer() {
         assert_eq!((receipt["type"].as_str(), receipt["status"].as_str()), (Some(kind), Some("0x1")));
     }
     assert_eq!(result(client.call("eth_getTransactionCount", json!([ALICE, "latest"]))), "0x6");
+}
+
+#[test]
+fn transactions_sent_at_the_same_time_get_nonces_of_their_own() {
+    let chain = start(RpcConfig::default());
+    let mut clients: Vec<Client> = (0..24).map(|_| chain.client()).collect();
+    let body =
+        json!({"jsonrpc": "2.0", "id": 1, "method": "eth_sendTransaction", "params": [{"from": ALICE, "to": BOB}]});
+    for client in &mut clients {
+        client.send(post(&body.to_string()).as_bytes());
+    }
+    for client in &mut clients {
+        assert!(result(client.receive().json()).is_string());
+    }
+    assert_eq!(result(chain.client().call("eth_getTransactionCount", json!([ALICE, "latest"]))), "0x18");
+}
+
+#[test]
+fn a_call_that_loops_for_ever_delays_nobody_and_ends() {
+    let chain = start(RpcConfig { call_timeout_ms: 1_000, gas_cap: u64::MAX, ..RpcConfig::default() });
+    let endless = json!({"jsonrpc": "2.0", "id": 1, "method": "eth_call", "params": [{"to": ENDLESS}, "latest"]});
+    let mut looping: Vec<Client> = (0..8).map(|_| chain.client()).collect();
+    for client in &mut looping {
+        client.send(post(&endless.to_string()).as_bytes());
+    }
+    let mut client = chain.client();
+    for _ in 0..20 {
+        assert_eq!(result(client.call("eth_blockNumber", json!([]))), "0x0");
+    }
+    for client in &mut looping {
+        assert!(refusal(client.receive().json()).contains("timeout"));
+    }
 }
 
 #[test]

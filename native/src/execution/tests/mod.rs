@@ -47,6 +47,8 @@ fn signed(tx: Transaction) -> SignedTx {
     }
 }
 
+mod public_calls;
+
 struct Chain {
     spec: ChainSpec,
     state: MemoryState,
