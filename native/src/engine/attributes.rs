@@ -27,21 +27,16 @@ pub(super) struct PendingBlock {
 
 /// Seconds since the Unix epoch.
 pub(super) fn wall_clock() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |elapsed| elapsed.as_secs())
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs())
 }
 
 /// The controls of the last run. Coinbase and gas limit come from the configuration, and what was
 /// meant for one block does not outlive a restart.
-pub(super) fn restore_controls(
-    view: &View,
-    coinbase: Address,
-    gas_limit: u64,
-) -> Result<Controls, EngineError> {
+pub(super) fn restore_controls(view: &View, coinbase: Address, gas_limit: u64) -> Result<Controls, EngineError> {
     let mut controls: Controls = match view.meta(CONTROLS_KEY)? {
-        Some(json) => serde_json::from_slice(&json)
-            .map_err(|error| EngineError::Other(format!("stored controls: {error}")))?,
+        Some(json) => {
+            serde_json::from_slice(&json).map_err(|error| EngineError::Other(format!("stored controls: {error}")))?
+        }
         None => Controls::default(),
     };
     controls.coinbase = coinbase;
@@ -87,9 +82,7 @@ fn attributes_for(head: &Head, controls: &Controls, now: u64) -> BlockAttributes
     BlockAttributes {
         timestamp: next_timestamp(head.header.timestamp, controls, now),
         beneficiary: controls.coinbase,
-        prevrandao: controls
-            .next_prevrandao
-            .unwrap_or_else(|| derived_randao(head, &controls.coinbase)),
+        prevrandao: controls.next_prevrandao.unwrap_or_else(|| derived_randao(head, &controls.coinbase)),
         gas_limit: gas_limit(head, controls),
         base_fee: controls.next_base_fee,
         withdrawals: Vec::new(),
@@ -103,13 +96,9 @@ fn attributes_for(head: &Head, controls: &Controls, now: u64) -> BlockAttributes
 pub(super) fn pool_context(spec: &ChainSpec, head: &Head, controls: &Controls) -> PoolContext {
     let timestamp = next_timestamp(head.header.timestamp, controls, wall_clock());
     let fork = spec.fork(head.header.number + 1, timestamp);
-    let base_fee = controls
-        .next_base_fee
-        .or_else(|| spec.next_base_fee(&head.header, timestamp))
-        .unwrap_or(0);
-    let blob_base_fee = spec
-        .next_excess_blob_gas(&head.header, timestamp)
-        .map_or(1, |excess| spec.blob_base_fee(excess, timestamp));
+    let base_fee = controls.next_base_fee.or_else(|| spec.next_base_fee(&head.header, timestamp)).unwrap_or(0);
+    let blob_base_fee =
+        spec.next_excess_blob_gas(&head.header, timestamp).map_or(1, |excess| spec.blob_base_fee(excess, timestamp));
     let (_, max_blobs) = spec.blob_limits(timestamp);
     PoolContext {
         chain_id: spec.chain_id,
@@ -117,11 +106,7 @@ pub(super) fn pool_context(spec: &ChainSpec, head: &Head, controls: &Controls) -
         block_gas_limit: gas_limit(head, controls),
         base_fee,
         blob_base_fee,
-        max_blobs_per_tx: if fork >= Fork::Osaka {
-            MAX_BLOBS_PER_TX_OSAKA.min(max_blobs)
-        } else {
-            max_blobs
-        },
+        max_blobs_per_tx: if fork >= Fork::Osaka { MAX_BLOBS_PER_TX_OSAKA.min(max_blobs) } else { max_blobs },
         max_blobs_per_block: max_blobs,
     }
 }
@@ -211,19 +196,11 @@ impl Engine {
             timestamp,
             beneficiary: attributes.beneficiary,
             gas_limit: attributes.gas_limit,
-            base_fee: self
-                .spec
-                .next_base_fee(&head.header, timestamp)
-                .map(|fee| attributes.base_fee.unwrap_or(fee)),
+            base_fee: self.spec.next_base_fee(&head.header, timestamp).map(|fee| attributes.base_fee.unwrap_or(fee)),
             prevrandao: attributes.prevrandao,
-            difficulty: if fork >= Fork::Paris {
-                U256::ZERO
-            } else {
-                head.header.difficulty
-            },
+            difficulty: if fork >= Fork::Paris { U256::ZERO } else { head.header.difficulty },
             excess_blob_gas: self.spec.next_excess_blob_gas(&head.header, timestamp),
-            parent_beacon_block_root: (fork >= Fork::Cancun)
-                .then_some(attributes.parent_beacon_block_root),
+            parent_beacon_block_root: (fork >= Fork::Cancun).then_some(attributes.parent_beacon_block_root),
         }
     }
 
@@ -265,20 +242,10 @@ impl Engine {
     ) -> Result<ExecutedBlock, EngineError> {
         let head = view.head();
         let context = self.pool_context.load();
-        let base_fee = attributes
-            .base_fee
-            .or_else(|| self.spec.next_base_fee(&head.header, attributes.timestamp))
-            .unwrap_or(0);
+        let base_fee =
+            attributes.base_fee.or_else(|| self.spec.next_base_fee(&head.header, attributes.timestamp)).unwrap_or(0);
         let mut source = source(&self.pool, base_fee, context.blob_base_fee);
         let mut roots = view.root_calculator();
-        Ok(build_block(
-            &self.spec,
-            &head.header,
-            head.hash,
-            attributes,
-            &view.latest(),
-            &mut *roots,
-            &mut *source,
-        )?)
+        Ok(build_block(&self.spec, &head.header, head.hash, attributes, &view.latest(), &mut *roots, &mut *source)?)
     }
 }

@@ -6,7 +6,7 @@ mod keystore;
 use alloy_consensus::transaction::SignerRecoverable;
 use alloy_eips::eip2718::{Decodable2718, Encodable2718};
 use alloy_network::TxSignerSync;
-use alloy_primitives::{Address, Signature, B256, U256};
+use alloy_primitives::{Address, Signature, TxKind, B256, U256};
 use alloy_rpc_types_eth::TransactionRequest;
 use alloy_signer::SignerSync;
 use alloy_signer_local::coins_bip39::{English, Mnemonic};
@@ -124,12 +124,16 @@ pub fn eip712_digest(typed_data: &str) -> Result<B256, KeyError> {
 /// Signs a complete JSON-RPC transaction object; the network form (blob transactions with sidecar).
 pub fn sign_transaction(key: &[u8], transaction: &str) -> Result<Vec<u8>, KeyError> {
     let signer = signer(key)?;
-    let request: TransactionRequest =
+    let mut request: TransactionRequest =
         serde_json::from_str(transaction).map_err(|error| invalid(format!("transaction: {error}")))?;
     if let Some(from) = request.from {
         if from != signer.address() {
             return Err(invalid(format!("transaction: from is {from}, the key is of {}", signer.address())));
         }
+    }
+    // As in JSON-RPC, no recipient and some code is the creation of a contract.
+    if request.to.is_none() && request.input.input().is_some_and(|code| !code.is_empty()) {
+        request.to = Some(TxKind::Create);
     }
     if let Err((_, missing)) = request.missing_keys() {
         return Err(invalid(format!("transaction: {} missing", missing.join(", "))));

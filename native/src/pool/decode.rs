@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use alloy_consensus::transaction::{RlpEcdsaDecodableTx, SignerRecoverable};
 use alloy_consensus::crypto::secp256k1::recover_signer_unchecked;
-use alloy_consensus::{Signed, Transaction as _, TxEip4844WithSidecar};
+use alloy_consensus::transaction::{RlpEcdsaDecodableTx, SignerRecoverable};
+use alloy_consensus::{Signed, Transaction as _, TxEip4844WithSidecar, TxLegacy};
 use alloy_eips::eip2718::{Decodable2718, Eip2718Error, Encodable2718};
 use alloy_eips::eip7594::BlobTransactionSidecarVariant;
 use alloy_primitives::{Address, Bytes, B256, U256};
@@ -94,7 +94,12 @@ pub(super) fn decode(raw: &Bytes, ctx: &PoolContext) -> Result<Decoded, PoolErro
 
 fn decode_plain(raw: &Bytes) -> Result<Decoded, PoolError> {
     let mut rest = raw.as_ref();
-    let tx = Transaction::decode_2718(&mut rest).map_err(decode_error)?;
+    let tx = if raw.first().is_some_and(|first| *first > 0x7f) {
+        // Asked directly: the envelope would call every malformed list an unknown type.
+        TxLegacy::rlp_decode_signed(&mut rest).map(Transaction::Legacy).map_err(|error| decode_error(error.into()))?
+    } else {
+        Transaction::decode_2718(&mut rest).map_err(decode_error)?
+    };
     if !rest.is_empty() {
         return Err(PoolError::Invalid("rlp: input contains more than one value".into()));
     }
@@ -112,8 +117,9 @@ fn decode_blob(raw: &Bytes) -> Result<Decoded, PoolError> {
     if !has_sidecar(rest) {
         return decode_plain(raw);
     }
-    let (with_sidecar, signature) = TxEip4844WithSidecar::<BlobTransactionSidecarVariant>::rlp_decode_with_signature(&mut rest)
-        .map_err(|error| decode_error(error.into()))?;
+    let (with_sidecar, signature) =
+        TxEip4844WithSidecar::<BlobTransactionSidecarVariant>::rlp_decode_with_signature(&mut rest)
+            .map_err(|error| decode_error(error.into()))?;
     if !rest.is_empty() {
         return Err(PoolError::Invalid("rlp: input contains more than one value".into()));
     }

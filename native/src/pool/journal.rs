@@ -202,7 +202,8 @@ fn encode(record: &Record, out: &mut Vec<u8>) {
             out.extend_from_slice(hash.as_slice());
         }
         Record::Add(PooledTx { tx, sidecar }) => {
-            let flags = if tx.impersonated { IMPERSONATED } else { 0 } | if sidecar.is_some() { WITH_SIDECAR } else { 0 };
+            let flags =
+                if tx.impersonated { IMPERSONATED } else { 0 } | if sidecar.is_some() { WITH_SIDECAR } else { 0 };
             out.extend_from_slice(&[ADDED, flags]);
             out.extend_from_slice(tx.sender.as_slice());
             out.extend_from_slice(tx.hash.as_slice());

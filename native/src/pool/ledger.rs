@@ -53,6 +53,14 @@ impl Entry {
     }
 }
 
+/// How a transaction came to the pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    New,
+    /// It was accepted before (journal, reorg): the room that its sender's nonces and funds left then is not asked again.
+    Known,
+}
+
 /// The order of eviction: the least fee cap goes first (what cannot pay the base fee is worth less than anything that
 /// can), among equals the latest arrival.
 type Worth = (u128, u128, Reverse<u64>);
@@ -161,7 +169,7 @@ impl Ledger {
     }
 
     /// Checks a transaction against its sender's account and takes it in. Nothing changes on an error.
-    pub fn insert(&mut self, tx: Candidate, state: &dyn StateRead) -> Result<(), PoolError> {
+    pub fn insert(&mut self, tx: Candidate, origin: Origin, state: &dyn StateRead) -> Result<(), PoolError> {
         let (hash, sender, nonce) = (tx.hash(), tx.sender(), tx.nonce);
         if self.by_hash.contains_key(&hash) {
             return Err(PoolError::AlreadyKnown);
@@ -171,7 +179,7 @@ impl Ledger {
             None => read_account(state, &sender)?,
         };
         check_externally_owned(&tx, &info, state)?;
-        let replaced = self.check_account(&tx, &info)?;
+        let replaced = self.check_account(&tx, origin, &info)?;
 
         let entry = Arc::new(Entry { tx, seq: self.next_seq });
         self.next_seq += 1;
@@ -208,15 +216,22 @@ impl Ledger {
     }
 
     /// Nonce, replacement, funds and the account's share of the pool. Returns the transaction that gives way.
-    fn check_account(&self, tx: &Candidate, info: &AccountInfo) -> Result<Option<Arc<Entry>>, PoolError> {
+    fn check_account(
+        &self,
+        tx: &Candidate,
+        origin: Origin,
+        info: &AccountInfo,
+    ) -> Result<Option<Arc<Entry>>, PoolError> {
         let account = self.accounts.get(&tx.sender());
         if tx.nonce < info.nonce {
             return Err(PoolError::NonceTooLow { next: info.nonce, got: tx.nonce });
         }
         let next = account.map_or(info.nonce, |account| account.pending_end);
-        if tx.nonce.saturating_sub(next) > self.limits.max_nonce_gap {
+        if origin == Origin::New && tx.nonce.saturating_sub(next) > self.limits.max_nonce_gap {
             let (got, gap) = (tx.nonce, self.limits.max_nonce_gap);
-            return Err(PoolError::Invalid(format!("nonce too high: next nonce {next}, tx nonce {got}, largest gap {gap}")));
+            return Err(PoolError::Invalid(format!(
+                "nonce too high: next nonce {next}, tx nonce {got}, largest gap {gap}"
+            )));
         }
         let old = account.and_then(|account| account.txs.get(&tx.nonce)).cloned();
         if let Some(old) = &old {
@@ -233,7 +248,8 @@ impl Ledger {
                 (Some(old), Some(account)) if account.is_pending(tx.nonce) => old.tx.cost,
                 _ => U256::ZERO,
             };
-            check_funds(info.balance, tx.cost, spent.saturating_sub(released))?;
+            let others = if origin == Origin::New { spent.saturating_sub(released) } else { U256::ZERO };
+            check_funds(info.balance, tx.cost, others)?;
         }
         Ok(old)
     }
@@ -285,6 +301,7 @@ impl Ledger {
         }
         self.advance(sender);
         self.refresh(sender);
+        self.enforce_limits();
     }
 
     /// Reads every sender's account anew.
@@ -305,13 +322,20 @@ impl Ledger {
         let too_big = |entry: &&Arc<Entry>| entry.tx.gas > block_gas_limit;
         let hashes: Vec<B256> = self.by_hash.values().filter(too_big).map(|entry| entry.tx.hash()).collect();
         for hash in hashes {
-            self.remove(&hash);
+            self.take_out(&hash);
         }
+        self.enforce_limits();
         self.max_gas = self.by_hash.values().map(|entry| entry.tx.gas).max().unwrap_or(0);
     }
 
     /// Takes one transaction out; later nonces of its sender wait for a new one in its place.
     pub fn remove(&mut self, hash: &B256) -> bool {
+        let found = self.take_out(hash);
+        self.enforce_limits();
+        found
+    }
+
+    fn take_out(&mut self, hash: &B256) -> bool {
         let Some(entry) = self.by_hash.get(hash).cloned() else { return false };
         let (sender, nonce) = (entry.tx.sender(), entry.tx.nonce);
         let Some(account) = self.accounts.get_mut(&sender) else { return false };
@@ -338,7 +362,7 @@ impl Ledger {
         // From the last nonce down: nothing is demoted on the way.
         let hashes: Vec<B256> = account.txs.values().rev().map(|entry| entry.tx.hash()).collect();
         for hash in &hashes {
-            self.remove(hash);
+            self.take_out(hash);
         }
         hashes.len()
     }
@@ -458,6 +482,42 @@ impl Ledger {
         self.recording = on;
     }
 
+    /// Everything that is kept beside the accounts, recomputed from them.
+    #[cfg(test)]
+    pub fn audit(&self) {
+        let (mut pending, mut queued, mut bytes, mut count) = (0, BTreeMap::new(), 0, 0);
+        let (mut heads, mut tails) = (std::collections::BTreeSet::new(), BTreeMap::new());
+        for (sender, account) in &self.accounts {
+            assert!(!account.txs.is_empty(), "an account without transactions is dropped");
+            let mut spent = U256::ZERO;
+            for (nonce, entry) in &account.txs {
+                assert_eq!((entry.tx.sender(), entry.tx.nonce), (*sender, *nonce));
+                assert!(Arc::ptr_eq(entry, &self.by_hash[&entry.tx.hash()]));
+                assert!(*nonce >= account.info.nonce && entry.tx.cost <= account.max_cost);
+                (bytes, count) = (bytes + entry.tx.size, count + 1);
+                if account.is_pending(*nonce) {
+                    pending += 1;
+                    spent += entry.tx.cost;
+                } else {
+                    queued.insert(entry.worth(), (*sender, *nonce));
+                }
+            }
+            assert!((account.info.nonce..account.pending_end).all(|nonce| account.txs.contains_key(&nonce)));
+            assert!(!account.txs.contains_key(&account.pending_end));
+            assert_eq!(account.spent, spent);
+            let head = account.txs.get(&account.info.nonce).filter(|head| account.stalled != Some(head.seq));
+            heads.extend(head.map(|head| head.seq));
+            if account.pending_end > account.info.nonce {
+                tails.insert(account.txs[&(account.pending_end - 1)].worth(), *sender);
+            }
+        }
+        assert_eq!((self.pending, self.bytes, self.by_hash.len()), (pending, bytes, count));
+        assert_eq!((&self.queued, &self.tails), (&queued, &tails));
+        assert_eq!(self.ready.members(), heads);
+        assert!(pending <= self.limits.max_pending && queued.len() <= self.limits.max_queued);
+        assert!(bytes <= self.limits.max_bytes);
+    }
+
     /// Moves the end of the pending range over every transaction that follows without a gap.
     fn advance(&mut self, sender: &Address) {
         let Some(account) = self.accounts.get_mut(sender) else { return };
@@ -506,7 +566,9 @@ impl Ledger {
 
     /// The cheapest goes first; queued transactions before pending ones when memory is short.
     fn enforce_limits(&mut self) {
-        while self.queued.len() > self.limits.max_queued || (self.bytes > self.limits.max_bytes && !self.queued.is_empty()) {
+        while self.queued.len() > self.limits.max_queued
+            || (self.bytes > self.limits.max_bytes && !self.queued.is_empty())
+        {
             let Some((sender, nonce)) = self.queued.first_key_value().map(|(_, at)| *at) else { break };
             self.evict(&sender, nonce);
         }
@@ -520,7 +582,7 @@ impl Ledger {
     fn evict(&mut self, sender: &Address, nonce: u64) {
         let hash = self.accounts.get(sender).and_then(|account| account.txs.get(&nonce)).map(|entry| entry.tx.hash());
         if let Some(hash) = hash {
-            self.remove(&hash);
+            self.take_out(&hash);
         }
     }
 
@@ -562,7 +624,9 @@ fn check_externally_owned(tx: &Candidate, info: &AccountInfo, state: &dyn StateR
     let code = state.code(&info.code_hash).map_err(|error| PoolError::Invalid(error.to_string()))?;
     match code {
         Some(code) if code.len() == DELEGATION_LENGTH && code.starts_with(&DELEGATION_PREFIX) => Ok(()),
-        _ => Err(PoolError::Invalid(format!("sender not an eoa: address {}, codehash: {}", tx.sender(), info.code_hash))),
+        _ => {
+            Err(PoolError::Invalid(format!("sender not an eoa: address {}, codehash: {}", tx.sender(), info.code_hash)))
+        }
     }
 }
 

@@ -30,7 +30,7 @@ use rayon::prelude::*;
 use crate::primitives::*;
 use decode::Candidate;
 use journal::Journal;
-use ledger::Ledger;
+use ledger::{Ledger, Origin};
 use ready::Fees;
 
 pub use decode::recover_many;
@@ -116,7 +116,8 @@ pub struct PoolContent {
     pub queued: Vec<(Address, Vec<PooledTx>)>,
 }
 
-type Listener = Box<dyn Fn(&[Arc<SignedTx>]) + Send + Sync>;
+/// Hears every batch of transactions that became pending.
+pub type Listener = Box<dyn Fn(&[Arc<SignedTx>]) + Send + Sync>;
 
 pub struct Pool {
     min_tip: u128,
@@ -160,7 +161,8 @@ impl Pool {
         }
         // They are in the file already; the rewrite below drops those that are not taken.
         self.ledger.lock().set_recording(false);
-        let results = self.add_recovered(waiting, ctx, state);
+        let candidates = waiting.into_iter().map(|pooled| decode::judge_recovered(pooled, ctx)).collect();
+        let results = self.insert(candidates, Origin::Known, state);
         self.ledger.lock().set_recording(self.journal.is_some());
         // A failed rewrite leaves the old file, which holds the same transactions and more.
         drop(self.flush_journal());
@@ -182,22 +184,32 @@ impl Pool {
         } else {
             raws.par_iter().with_min_len(2).map(prepare).collect()
         };
-        self.insert(candidates, state)
+        self.insert(candidates, Origin::New, state)
     }
 
-    /// For impersonated senders, the journal and reorgs.
-    pub fn add_recovered(&self, txs: Vec<PooledTx>, ctx: &PoolContext, state: &dyn StateRead) -> Vec<Result<B256, PoolError>> {
+    /// For impersonated senders and others whose sender is known.
+    pub fn add_recovered(
+        &self,
+        txs: Vec<PooledTx>,
+        ctx: &PoolContext,
+        state: &dyn StateRead,
+    ) -> Vec<Result<B256, PoolError>> {
         let candidates = txs.into_iter().map(|pooled| decode::judge_recovered(pooled, ctx)).collect();
-        self.insert(candidates, state)
+        self.insert(candidates, Origin::New, state)
     }
 
-    fn insert(&self, candidates: Vec<Result<Candidate, PoolError>>, state: &dyn StateRead) -> Vec<Result<B256, PoolError>> {
+    fn insert(
+        &self,
+        candidates: Vec<Result<Candidate, PoolError>>,
+        origin: Origin,
+        state: &dyn StateRead,
+    ) -> Vec<Result<B256, PoolError>> {
         let (results, promoted) = {
             let mut ledger = self.ledger.lock();
             let results = candidates.into_iter().map(|candidate| {
                 let candidate = candidate?;
                 let hash = candidate.hash();
-                ledger.insert(candidate, state).map(|()| hash)
+                ledger.insert(candidate, origin, state).map(|()| hash)
             });
             (results.collect(), ledger.take_promoted())
         };
@@ -258,7 +270,7 @@ impl Pool {
         };
         self.announce(&promoted);
         // Writes the records of mined transactions too: a lower nonce would bring them back at a restart.
-        self.insert(candidates, state);
+        self.insert(candidates, Origin::Known, state);
     }
 
     pub fn get(&self, hash: &B256) -> Option<PooledTx> {
@@ -323,8 +335,8 @@ impl Pool {
     }
 
     /// Called (outside the lock) with every batch that became pending, for subscriptions and automine.
-    pub fn set_listener(&self, f: Box<dyn Fn(&[Arc<SignedTx>]) + Send + Sync>) {
-        self.listener.store(Some(Arc::new(f)));
+    pub fn set_listener(&self, listener: Listener) {
+        self.listener.store(Some(Arc::new(listener)));
     }
 
     /// Writes the journal out compactly (also on close).

@@ -24,6 +24,9 @@ pub(super) struct Fees {
 /// Best first: highest fee, then earliest arrival.
 pub(super) type Key = (Reverse<u128>, u64);
 
+/// A head with its key in its set.
+type Head<'a> = (Key, &'a Arc<Entry>);
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
     /// Pays its whole tip cap (by arrival order: every ready head, all with the same key).
@@ -111,7 +114,7 @@ impl ReadyIndex {
     }
 
     /// The first heads of both sets behind a cursor; heads that cannot pay the base fee are not given.
-    pub fn after(&self, cursor: &Cursor) -> (Option<(Key, &Arc<Entry>)>, Option<(Key, &Arc<Entry>)>) {
+    pub fn after(&self, cursor: &Cursor) -> (Option<Head<'_>>, Option<Head<'_>>) {
         let tip = next(&self.by_tip, cursor.tip.as_ref());
         let cap = next(&self.by_cap, cursor.cap.as_ref()).filter(|(key, _)| self.pays(key));
         (tip, cap)
@@ -186,7 +189,7 @@ pub(super) struct Cursor {
     pub cap: Option<Key>,
 }
 
-fn next<'a>(set: &'a BTreeMap<Key, Arc<Entry>>, cursor: Option<&Key>) -> Option<(Key, &'a Arc<Entry>)> {
+fn next<'a>(set: &'a BTreeMap<Key, Arc<Entry>>, cursor: Option<&Key>) -> Option<Head<'a>> {
     let mut range = match cursor {
         Some(key) => set.range((Excluded(*key), Unbounded)),
         None => set.range(..),

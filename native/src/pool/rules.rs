@@ -61,7 +61,10 @@ pub(super) fn check_static(tx: &Transaction, min_tip: u128, ctx: &PoolContext) -
         return invalid(format!("transaction blob limit exceeded: blob count {blobs} exceeds max {max_blobs}"));
     }
     if ctx.fork >= Fork::Shanghai && tx.is_create() && tx.input().len() > MAX_INITCODE_SIZE {
-        return invalid(format!("max initcode size exceeded: code size {}, limit {MAX_INITCODE_SIZE}", tx.input().len()));
+        return invalid(format!(
+            "max initcode size exceeded: code size {}, limit {MAX_INITCODE_SIZE}",
+            tx.input().len()
+        ));
     }
     let gas = tx.gas_limit();
     if ctx.fork >= Fork::Osaka && gas > MAX_TX_GAS {
@@ -78,7 +81,10 @@ pub(super) fn check_static(tx: &Transaction, min_tip: u128, ctx: &PoolContext) -
     }
     if let Some(chain_id) = tx.chain_id() {
         if chain_id != ctx.chain_id {
-            return invalid(format!("invalid sender: invalid chain id for signer: have {chain_id} want {}", ctx.chain_id));
+            return invalid(format!(
+                "invalid sender: invalid chain id for signer: have {chain_id} want {}",
+                ctx.chain_id
+            ));
         }
         if ctx.fork < Fork::SpuriousDragon {
             return invalid("invalid sender: replay-protected transaction before EIP-155 (Spurious Dragon)".into());
@@ -98,7 +104,9 @@ pub(super) fn check_static(tx: &Transaction, min_tip: u128, ctx: &PoolContext) -
         }
     }
     if tip_cap < min_tip {
-        return invalid(format!("transaction gas price below minimum: gas tip cap {tip_cap}, minimum needed {min_tip}"));
+        return invalid(format!(
+            "transaction gas price below minimum: gas tip cap {tip_cap}, minimum needed {min_tip}"
+        ));
     }
     if tx.is_eip4844() {
         return check_blob_fields(tx);
@@ -127,7 +135,9 @@ fn check_type(tx: &Transaction, ctx: &PoolContext) -> Result<(), PoolError> {
 fn check_blob_fields(tx: &Transaction) -> Result<(), PoolError> {
     let fee = tx.max_fee_per_blob_gas().unwrap_or_default();
     if fee < MIN_BLOB_FEE {
-        return invalid(format!("transaction gas price below minimum: blob fee cap {fee}, minimum needed {MIN_BLOB_FEE}"));
+        return invalid(format!(
+            "transaction gas price below minimum: blob fee cap {fee}, minimum needed {MIN_BLOB_FEE}"
+        ));
     }
     let hashes = tx.blob_versioned_hashes().unwrap_or_default();
     if hashes.is_empty() {
@@ -155,7 +165,10 @@ pub(super) fn check_sidecar(
         return invalid(format!("invalid number of {blobs} blobs compared to {} blob hashes", hashes.len()));
     }
     if commitments != hashes.len() {
-        return invalid(format!("invalid number of {commitments} blob commitments compared to {} blob hashes", hashes.len()));
+        return invalid(format!(
+            "invalid number of {commitments} blob commitments compared to {} blob hashes",
+            hashes.len()
+        ));
     }
     let (proofs, wanted) = match &sidecar {
         BlobTransactionSidecarVariant::Eip4844(sidecar) => (sidecar.proofs.len(), blobs),
@@ -170,7 +183,9 @@ pub(super) fn check_sidecar(
         }
     }
     let settings = EnvKzgSettings::Default;
-    sidecar.validate(hashes, settings.get()).map_err(|error| PoolError::Invalid(format!("invalid blob proof: {error}")))?;
+    sidecar
+        .validate(hashes, settings.get())
+        .map_err(|error| PoolError::Invalid(format!("invalid blob proof: {error}")))?;
     if osaka && sidecar.is_eip4844() {
         return sidecar
             .try_convert_into_eip7594_with_settings(settings.get())

@@ -129,7 +129,11 @@ impl OpenConfig {
                 journal: self.data_dir.as_ref().filter(|_| pool.journal).map(|path| path.join(JOURNAL_FILE)),
                 check_balance: pool.check_balance,
             },
-            genesis: self.genesis.map(|json| json.get().as_bytes().to_vec()).filter(|json| json != b"null").unwrap_or_default(),
+            genesis: self
+                .genesis
+                .map(|json| json.get().as_bytes().to_vec())
+                .filter(|json| json != b"null")
+                .unwrap_or_default(),
             data_dir: self.data_dir,
             coinbase: self.coinbase,
             gas_limit: self.gas_limit,
@@ -210,7 +214,8 @@ fn head_json(head: &Head) -> String {
 }
 
 fn hash_of(what: &str, text: &str) -> PyResult<B256> {
-    text.parse().map_err(|failure| error("other", format!("{what} {:?}: {failure}", text.chars().take(80).collect::<String>())))
+    text.parse()
+        .map_err(|failure| error("other", format!("{what} {:?}: {failure}", text.chars().take(80).collect::<String>())))
 }
 
 /// The controls after an update: a JSON object with the fields to change; null clears an option.
@@ -259,7 +264,8 @@ impl Engine {
         if let Some(dispatcher) = &open.dispatcher {
             return Ok(dispatcher.clone());
         }
-        let context = Context::new(open.engine.clone(), RpcConfig::default()).map_err(|failure| error("other", failure))?;
+        let context =
+            Context::new(open.engine.clone(), RpcConfig::default()).map_err(|failure| error("other", failure))?;
         let dispatcher = Arc::new(Dispatcher::new(Arc::new(context), None));
         open.dispatcher = Some(dispatcher.clone());
         Ok(dispatcher)
@@ -375,6 +381,12 @@ impl Engine {
         Ok(py.detach(|| engine.rollback(number, reinject))?)
     }
 
+    /// Back to the genesis block as it was made.
+    fn reset(&self, py: Python<'_>) -> PyResult<()> {
+        let engine = self.native()?;
+        Ok(py.detach(|| engine.reset())?)
+    }
+
     fn drop_transaction(&self, py: Python<'_>, hash: &str) -> PyResult<bool> {
         let hash = hash_of("transaction hash", hash)?;
         let engine = self.native()?;
@@ -455,13 +467,7 @@ impl Engine {
 
     /// Starts the JSON-RPC server. `dispatch(method, params_json, reply)` is called on one thread of the server for
     /// each call of a method in `methods`; it must return at once and answer through the reply, from any thread.
-    fn serve(
-        &self,
-        py: Python<'_>,
-        config: &str,
-        dispatch: Py<PyAny>,
-        methods: Vec<String>,
-    ) -> PyResult<Server> {
+    fn serve(&self, py: Python<'_>, config: &str, dispatch: Py<PyAny>, methods: Vec<String>) -> PyResult<Server> {
         let engine = self.native()?;
         let server = py.detach(|| server::start(engine, config, dispatch, methods))?;
         match self.open.lock().as_mut() {

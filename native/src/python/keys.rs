@@ -71,7 +71,9 @@ fn recover(py: Python<'_>, digest: &[u8], signature: &[u8]) -> PyResult<String> 
 
 #[pyfunction]
 fn recover_many(py: Python<'_>, raws: Vec<Vec<u8>>) -> Vec<Option<String>> {
-    py.detach(|| keys::recover_many(&raws).into_iter().map(|sender| sender.map(|address| address.to_string())).collect())
+    py.detach(|| {
+        keys::recover_many(&raws).into_iter().map(|sender| sender.map(|address| address.to_string())).collect()
+    })
 }
 
 #[pyfunction]

@@ -103,11 +103,7 @@ pub(super) fn start(
         error(kind, failure)
     })?;
     let port = server.address().port();
-    Ok(Server {
-        url: server.url(),
-        port,
-        handle: Handle { server: Arc::new(Mutex::new(Some(server))) },
-    })
+    Ok(Server { url: server.url(), port, handle: Handle { server: Arc::new(Mutex::new(Some(server))) } })
 }
 
 impl Server {

@@ -155,7 +155,8 @@ impl Connections {
         Some(Entry { connections: Arc::clone(self), id, activity })
     }
 
-    pub fn count(&self) -> usize {
+    #[cfg(test)]
+    fn count(&self) -> usize {
         self.open.lock().len()
     }
 

@@ -16,6 +16,7 @@ use super::filters::Filters;
 use super::json::Json;
 use super::params::Params;
 use super::pubsub::Hub;
+use super::sending::Sending;
 use super::wallet::{Wallet, WalletError};
 use crate::engine::Engine;
 use crate::state::View;
@@ -28,13 +29,22 @@ pub struct Context {
     pub(super) eth: Caches,
     pub(super) filters: Filters,
     pub(super) hub: Hub,
+    pub(super) sending: Sending,
 }
 
 impl Context {
     pub fn new(engine: Arc<Engine>, config: RpcConfig) -> Result<Context, WalletError> {
         let wallet = Wallet::new(&config.accounts)?;
         let filters = Filters::new(&config);
-        Ok(Context { engine, config, wallet, eth: Caches::default(), filters, hub: Hub::default() })
+        Ok(Context {
+            engine,
+            config,
+            wallet,
+            eth: Caches::default(),
+            filters,
+            hub: Hub::default(),
+            sending: Sending::default(),
+        })
     }
 }
 

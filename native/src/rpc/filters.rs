@@ -49,6 +49,12 @@ struct Filter {
     polled: Instant,
 }
 
+impl Filter {
+    fn wants_pending(&self) -> bool {
+        matches!(self.kind, Kind::Pending { .. })
+    }
+}
+
 #[derive(Default)]
 struct Pending {
     kept: VecDeque<Arc<SignedTx>>,
@@ -64,6 +70,8 @@ impl Pending {
 
 struct Installed {
     filters: HashMap<u128, Filter>,
+    /// How many of them ask for pending transactions.
+    pending_filters: usize,
     pending: Pending,
     swept: Instant,
 }
@@ -77,7 +85,12 @@ pub struct Filters {
 
 impl Filters {
     pub fn new(config: &RpcConfig) -> Filters {
-        let installed = Installed { filters: HashMap::new(), pending: Pending::default(), swept: Instant::now() };
+        let installed = Installed {
+            filters: HashMap::new(),
+            pending_filters: 0,
+            pending: Pending::default(),
+            swept: Instant::now(),
+        };
         Filters {
             installed: Mutex::new(installed),
             max: config.max_filters,
@@ -91,6 +104,7 @@ impl Filters {
         if installed.swept + SWEEP_INTERVAL <= now || installed.filters.len() >= self.max {
             installed.swept = now;
             installed.filters.retain(|_, filter| filter.polled + self.ttl > now);
+            installed.pending_filters = installed.filters.values().filter(|filter| filter.wants_pending()).count();
         }
         if installed.filters.len() >= self.max {
             return Err(RpcError::limit(format!("too many filters: want at most {}", self.max)));
@@ -100,8 +114,18 @@ impl Filters {
             Kind::Blocks | Kind::Logs(_) => next,
         };
         let id = rand::random();
-        installed.filters.insert(id, Filter { kind, next, polled: now });
+        let filter = Filter { kind, next, polled: now };
+        installed.pending_filters += usize::from(filter.wants_pending());
+        installed.filters.insert(id, filter);
         Ok(id)
+    }
+
+    /// False when there was none.
+    fn remove(&self, id: u128) -> bool {
+        let mut installed = self.installed.lock();
+        let Some(filter) = installed.filters.remove(&id) else { return false };
+        installed.pending_filters -= usize::from(filter.wants_pending());
+        true
     }
 
     /// Runs `f` on a living filter.
@@ -117,7 +141,7 @@ impl Filters {
     /// The chain went back to block `number`: what comes after it is new again.
     pub(super) fn rewind(&self, number: u64) {
         for filter in self.installed.lock().filters.values_mut() {
-            if !matches!(filter.kind, Kind::Pending { .. }) {
+            if !filter.wants_pending() {
                 filter.next = filter.next.min(number + 1);
             }
         }
@@ -126,7 +150,7 @@ impl Filters {
     /// Transactions that became pending; kept only while a filter asks for them.
     pub(super) fn pending(&self, transactions: &[Arc<SignedTx>]) {
         let mut installed = self.installed.lock();
-        let wanted = installed.filters.values().any(|filter| matches!(filter.kind, Kind::Pending { .. }));
+        let wanted = installed.pending_filters > 0;
         let pending = &mut installed.pending;
         if !wanted {
             pending.first = pending.end();
@@ -180,7 +204,7 @@ fn new_pending_filter(scope: &Scope<'_>, params: Params<'_>, out: &mut Json) -> 
 fn uninstall(scope: &Scope<'_>, params: Params<'_>, out: &mut Json) -> Result<(), RpcError> {
     // geth answers false for an id that never existed, whatever it looks like.
     let found = match id_of(&params) {
-        Ok(id) => scope.context().filters.installed.lock().filters.remove(&id).is_some(),
+        Ok(id) => scope.context().filters.remove(id),
         Err(error) if error == not_found() => false,
         Err(error) => return Err(error),
     };
@@ -290,6 +314,20 @@ mod tests {
         assert_eq!(filters.with(id, |_, _| ()).unwrap_err(), not_found());
         filters.install(Kind::Blocks, 1).unwrap();
         assert_eq!(filters.installed.lock().filters.len(), 1);
+    }
+
+    #[test]
+    fn pending_transactions_are_kept_only_while_a_filter_asks_for_them() {
+        let filters = filters(9, 300);
+        let tx = super::super::tests::some_transaction();
+        filters.pending(&[Arc::clone(&tx)]);
+        let id = filters.install(Kind::Pending { full: false }, 0).unwrap();
+        assert_eq!(filters.with(id, |filter, pending| pending.end() - filter.next).unwrap(), 0);
+        filters.pending(&vec![tx; PENDING_KEPT + 5]);
+        assert_eq!(filters.installed.lock().pending.kept.len(), PENDING_KEPT);
+        assert!(filters.remove(id));
+        filters.pending(&[]);
+        assert!(filters.installed.lock().pending.kept.is_empty());
     }
 
     #[test]

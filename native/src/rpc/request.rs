@@ -334,6 +334,36 @@ mod tests {
         assert!(!deeper_than("[\"[[[[\\\"[[[[\", {}]", 2));
     }
 
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(body in proptest::collection::vec(proptest::num::u8::ANY, 0..300)) {
+            let _ = parse(&body, 5);
+        }
+
+        #[test]
+        fn a_mutilated_call_is_read_or_refused(cut in 0usize..80, at in 0usize..80, byte in proptest::num::u8::ANY) {
+            let mut body = br#"[{"jsonrpc":"2.0","id":"a\"b","method":"eth_\u0061","params":[{"x":[1e3,null]}]}]"#.to_vec();
+            let at = at % body.len();
+            body[at] = byte;
+            body.truncate(body.len() - cut % body.len());
+            if let Ok(Request::Batch(items)) = parse(&body, 5) {
+                for call in items.into_iter().flatten() {
+                    let _ = crate::rpc::Params::parse(call.params);
+                }
+            }
+        }
+
+        #[test]
+        fn a_call_survives_the_way_through_text(id in proptest::num::u64::ANY, method in "\\PC{0,20}", params in "\\PC{0,20}") {
+            let text = serde_json::json!({"jsonrpc": "2.0", "id": id, "method": method, "params": [params]}).to_string();
+            let call = call(&text);
+            proptest::prop_assert_eq!(call.id.unwrap().get(), id.to_string());
+            proptest::prop_assert_eq!(&*call.method, method.as_str());
+            let params_read = crate::rpc::Params::parse(call.params).unwrap();
+            proptest::prop_assert_eq!(params_read.required::<String>(0).unwrap(), params);
+        }
+    }
+
     #[test]
     fn a_failed_result_is_replaced_by_its_error() {
         let mut out = Json::new();

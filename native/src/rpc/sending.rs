@@ -7,8 +7,10 @@ use alloy_eips::eip2718::Encodable2718;
 use alloy_primitives::{Address, Bytes, Signature, TxKind, B256, U256};
 use alloy_rpc_types_eth::TransactionRequest;
 use alloy_signer_local::PrivateKeySigner;
+use parking_lot::Mutex;
 use serde_json::value::RawValue;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::Semaphore;
 
 use super::dispatch::{Context, Scope};
 use super::error::RpcError;
@@ -26,6 +28,20 @@ const INLINE_COUNT: usize = 4;
 const INLINE_BYTES: usize = 64 << 10;
 /// EIP-7966: the transaction is in the pool but not in a block within the time.
 const NOT_MINED_YET: i64 = 4;
+
+/// What concurrent submissions share.
+pub struct Sending {
+    /// Held from the choice of a nonce until its transaction is in the pool.
+    nonces: Mutex<()>,
+    /// Large submissions under way.
+    submissions: Semaphore,
+}
+
+impl Default for Sending {
+    fn default() -> Sending {
+        Sending { nonces: Mutex::new(()), submissions: Semaphore::new(2) }
+    }
+}
 
 /// eth_sendRawTransaction.
 pub async fn send_raw(context: &Context, params: Option<&RawValue>, out: &mut Json) -> Result<(), RpcError> {
@@ -119,6 +135,8 @@ async fn submit(context: &Context, raws: Vec<Bytes>) -> Vec<Result<B256, RpcErro
     let outcomes = if small {
         context.engine.submit(&raws)
     } else {
+        // Recovery uses all cores by itself: more submissions at a time would only wait for one another.
+        let Ok(_turn) = context.sending.submissions.acquire().await else { return Vec::new() };
         let engine = context.engine.clone();
         match tokio::task::spawn_blocking(move || engine.submit(&raws)).await {
             Ok(outcomes) => outcomes,
@@ -140,7 +158,10 @@ pub fn fill_and_submit(context: &Context, params: Option<&RawValue>) -> Result<B
     let params = Params::parse(params)?;
     params.at_most(1)?;
     let scope = Scope::new(context);
-    let filled = fill(&scope, params.required(0)?)?;
+    let (request, kind) = fill_but_nonce(&scope, params.required(0)?)?;
+    // Calls that come at the same time must not take the same nonce. The slow part is behind us.
+    let _turn = context.sending.nonces.lock();
+    let filled = finish(&Scope::new(context), request, kind)?;
     match context.wallet.signer(&filled.sender) {
         Some(signer) => {
             let raw = sign(signer, filled.tx)?;
@@ -181,24 +202,28 @@ fn impersonate(filled: Filled) -> SignedTx {
     SignedTx { tx, sender: filled.sender, hash, raw, impersonated: true }
 }
 
-/// Completes a request: sender, type, nonce, fees, gas.
-pub fn fill(scope: &Scope<'_>, mut request: TransactionRequest) -> Result<Filled, RpcError> {
+/// Completes a request: sender, type, fees, gas, nonce.
+pub fn fill(scope: &Scope<'_>, request: TransactionRequest) -> Result<Filled, RpcError> {
+    let (request, kind) = fill_but_nonce(scope, request)?;
+    finish(scope, request, kind)
+}
+
+fn fill_but_nonce(
+    scope: &Scope<'_>,
+    mut request: TransactionRequest,
+) -> Result<(TransactionRequest, TxType), RpcError> {
     let context = scope.context();
     let chain = context.engine.pool_context();
-    let sender = match request.from {
-        Some(from) => from,
-        None => context.wallet.first().ok_or_else(|| invalid(0, "from is missing and the node has no accounts"))?,
-    };
-    request.from = Some(sender);
+    if request.from.is_none() {
+        let first = context.wallet.first();
+        request.from = Some(first.ok_or_else(|| invalid(0, "from is missing and the node has no accounts"))?);
+    }
     check_shape(&request, chain.chain_id)?;
     request.chain_id = Some(chain.chain_id);
     request.normalize_input();
     let kind = type_of(&request, chain.fork)?;
     request.transaction_type = Some(kind as u8);
     request.to = Some(request.to.unwrap_or(TxKind::Create));
-    if request.nonce.is_none() {
-        request.nonce = Some(next_nonce(scope, &sender)?);
-    }
     if kind == TxType::Eip4844 {
         request.populate_blob_hashes();
     }
@@ -206,7 +231,16 @@ pub fn fill(scope: &Scope<'_>, mut request: TransactionRequest) -> Result<Filled
         request.gas = Some(estimate(scope, &request)?);
     }
     fill_fees(&mut request, kind, chain.base_fee, chain.blob_base_fee)?;
-    Ok(Filled { sender, tx: build(request, kind)? })
+    Ok((request, kind))
+}
+
+fn finish(scope: &Scope<'_>, request: TransactionRequest, kind: TxType) -> Result<Filled, RpcError> {
+    let sender = request.from.unwrap_or_default();
+    let nonce = match request.nonce {
+        Some(nonce) => nonce,
+        None => next_nonce(scope, &sender)?,
+    };
+    Ok(Filled { sender, tx: build(request.nonce(nonce), kind)? })
 }
 
 fn check_shape(request: &TransactionRequest, chain_id: u64) -> Result<(), RpcError> {

@@ -80,7 +80,6 @@ impl Server {
     }
 
     /// Serves without watching the chain.
-
     pub(super) fn serve(dispatcher: Arc<Dispatcher>) -> Result<Server, ServeError> {
         let config = &dispatcher.context().config;
         let cores = std::thread::available_parallelism().map_or(2, usize::from);

@@ -1,6 +1,7 @@
 //! The store: opening, the writer's side, publishing what was committed, deferred syncing.
 
 use std::num::NonZeroUsize;
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -216,6 +217,12 @@ impl Store {
     /// Free-form persistent values (dev snapshots, chain settings): small, few.
     pub fn put_meta(&self, key: &str, value: Option<&[u8]>) -> Result<(), StateError> {
         let writer = self.writer.lock();
+        // A commit that changes nothing takes no transaction id: publishing under it would hide the next commit.
+        if let Some(view) = self.view()? {
+            if view.meta(key)?.as_deref() == value {
+                return Ok(());
+            }
+        }
         let tx = self.shared.mdbx.write()?;
         write::meta(&tx, key, value)?;
         let txn = tx.id()?;
@@ -236,6 +243,11 @@ impl Store {
     /// Rebuilds the trie of the head from the flat state alone; equal to `Head::state_root` or the store is broken.
     pub fn rebuild_root(&self) -> Result<B256, StateError> {
         Ok(rebuild::root(&self.present_view()?)?)
+    }
+
+    /// The directory that the store lives in.
+    pub fn path(&self) -> &Path {
+        self.shared.directory.path()
     }
 
     fn present_view(&self) -> Result<View, StateError> {

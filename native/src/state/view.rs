@@ -218,6 +218,17 @@ impl View {
         Box::new(self.roots())
     }
 
+    /// Incremental roots over the state at the end of `block`. For an older block the later changes are undone on the
+    /// trie in memory: the cost is that of the changes since.
+    pub fn root_calculator_at(&self, block: u64) -> Result<Box<dyn RootCalculator + '_>, ReadError> {
+        let state = self.state_at(block)?;
+        let mut roots = self.roots();
+        if let Some(version) = state.position {
+            roots.apply(&history::delta_to(self, version)?)?;
+        }
+        Ok(Box::new(roots))
+    }
+
     /// The trie's root node has the hash that the head names.
     pub(super) fn check_root(&self) -> Result<(), ReadError> {
         Trie::check(&self, ACCOUNT_TRIE, self.head().state_root)
@@ -289,6 +300,18 @@ impl View {
         Ok(row.map(AccountRecord::decode).transpose()?)
     }
 
+    #[cfg(test)]
+    pub(super) fn trie_records(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>, ReadError> {
+        let mut cursor = self.txn.cursor(Table::Trie)?;
+        let mut records = Vec::new();
+        let mut row = cursor.seek(&[])?;
+        while let Some((key, record)) = row {
+            records.push((key.to_vec(), record.to_vec()));
+            row = cursor.next()?;
+        }
+        Ok(records)
+    }
+
     pub(super) fn cursor(&self, table: Table) -> Result<ReadCursor<'_>, ReadError> {
         self.txn.cursor(table)
     }
@@ -355,14 +378,24 @@ impl StateAt<'_> {
     }
 }
 
-impl StateRead for StateAt<'_> {
-    fn account(&self, address: &Address) -> Result<Option<AccountInfo>, ReadError> {
+impl StateAt<'_> {
+    fn record(&self, address: &Address) -> Result<Option<AccountRecord>, ReadError> {
         if let Some(version) = self.position {
             if let Some(record) = self.before(&tables::account_history(address, version + 1))? {
-                return Ok(AccountRecord::decode_optional(record)?.map(|record| record.info));
+                return Ok(AccountRecord::decode_optional(record)?);
             }
         }
-        Ok(self.view.record(address)?.map(|record| record.info))
+        self.view.record(address)
+    }
+}
+
+impl StateRead for StateAt<'_> {
+    fn account(&self, address: &Address) -> Result<Option<AccountInfo>, ReadError> {
+        Ok(self.record(address)?.map(|record| record.info))
+    }
+
+    fn has_storage(&self, address: &Address) -> Result<bool, ReadError> {
+        Ok(self.record(address)?.is_some_and(|record| record.storage_root != EMPTY_ROOT_HASH))
     }
 
     fn storage(&self, address: &Address, slot: &U256) -> Result<U256, ReadError> {

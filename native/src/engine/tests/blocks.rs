@@ -235,3 +235,24 @@ fn the_pending_block_shows_the_pool_and_is_computed_once() {
     mine(&engine);
     assert!(engine.pending_block().unwrap().block.transactions.is_empty());
 }
+
+#[test]
+fn blocks_are_committed_while_the_store_is_synced() {
+    let directory = tempfile::tempdir().unwrap();
+    let engine = Engine::open(config(Some(directory.path()))).unwrap();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                engine.store().sync().unwrap();
+            }
+        });
+        for nonce in 0..200 {
+            submit(&engine, 0, nonce);
+            mine(&engine);
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(engine.head().header.number, 200);
+    assert_whole(&engine);
+}

@@ -203,7 +203,8 @@ fn a_sender_without_the_money_is_refused() {
     let world = World::new(config());
     world.chain.set(signer(0).address(), 0, 1_000);
     let refusal = message(world.send(Transfer::new(0, 0).raw()));
-    let expected = "insufficient funds for gas * price + value: balance 1000, tx cost 2100000000000000, overshot 2099999999999000";
+    let expected =
+        "insufficient funds for gas * price + value: balance 1000, tx cost 2100000000000000, overshot 2099999999999000";
     assert_eq!(refusal, expected);
 }
 
@@ -239,7 +240,8 @@ fn a_contract_sends_nothing_unless_it_is_a_delegation_or_impersonated() {
     let refusal = message(world.send(Transfer::new(0, 0).raw()));
     assert!(refusal.starts_with("sender not an eoa: address 0x"), "{refusal}");
 
-    let impersonated = SignedTx { sender: address, hash: B256::repeat_byte(9), impersonated: true, ..(*pooled.tx).clone() };
+    let impersonated =
+        SignedTx { sender: address, hash: B256::repeat_byte(9), impersonated: true, ..(*pooled.tx).clone() };
     pooled.tx = Arc::new(impersonated);
     world.pool.add_recovered(vec![pooled], &world.ctx, &world.chain).pop().unwrap().unwrap();
     world.pool.clear();

@@ -1,10 +1,14 @@
 //! A chain in memory for the tests of the pool: accounts, signers and blocks.
 mod admission;
+mod blobs;
 mod blocks;
+mod hostile;
+mod journal;
+mod model;
 mod order;
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use alloy_consensus::{SignableTransaction, TxEip1559, TxLegacy};
 use alloy_eips::eip2718::Encodable2718;
@@ -150,7 +154,10 @@ impl World {
 }
 
 pub fn signer(index: u8) -> PrivateKeySigner {
-    PrivateKeySigner::from_bytes(&B256::repeat_byte(index + 1)).expect("a valid key")
+    static SIGNERS: OnceLock<Vec<PrivateKeySigner>> = OnceLock::new();
+    let all =
+        || (1..=8).map(|byte| PrivateKeySigner::from_bytes(&B256::repeat_byte(byte)).expect("a valid key")).collect();
+    SIGNERS.get_or_init(all)[index as usize].clone()
 }
 
 /// A type-2 transfer; fees in gwei.
@@ -209,6 +216,16 @@ pub fn legacy(nonce: u64, gas_price: u128) -> TxLegacy {
         to: TxKind::Call(Address::repeat_byte(0xaa)),
         ..TxLegacy::default()
     }
+}
+
+/// A transfer of an impersonated account: needs no signature.
+pub fn unsigned(transfer: Transfer) -> PooledTx {
+    let signature = Signature::new(U256::ONE, U256::ONE, false);
+    let tx = Transaction::from(transfer.unsigned().into_signed(signature));
+    let sender = Address::repeat_byte(0x10 + transfer.from);
+    let raw: Bytes = tx.encoded_2718().into();
+    let hash = alloy_primitives::keccak256([sender.as_slice(), &raw].concat());
+    PooledTx { tx: Arc::new(SignedTx { tx, sender, hash, raw, impersonated: true }), sidecar: None }
 }
 
 pub fn message(result: Result<B256, PoolError>) -> String {

@@ -97,57 +97,8 @@ pub fn call(scope: &Scope<'_>, params: Params<'_>, out: &mut Json) -> Result<(),
     let outcome = with_context(scope, BlockId::argument(&params, 1)?, |context, state| {
         Ok(execution::call(&spec, context, state, &request, &options)?)
     })?;
-    if outcome.success {
-        out.hex(&outcome.output);
-        return Ok(());
-    }
-    match outcome.halt {
-        Some(reason) => Err(RpcError::server(reason)),
-        None => Err(reverted(&outcome.output)),
-    }
-}
-
-/// geth's error for a revert: code 3, the reason in words where it can be decoded, the bytes as data.
-pub fn reverted(output: &Bytes) -> RpcError {
-    RpcError::new(3, revert_message(output)).with_bytes(output)
-}
-
-/// "execution reverted", with the reason of `Error(string)` or `Panic(uint256)`.
-pub fn revert_message(output: &[u8]) -> String {
-    match revert_reason(output) {
-        Some(reason) => format!("execution reverted: {reason}"),
-        None => "execution reverted".to_owned(),
-    }
-}
-
-fn revert_reason(output: &[u8]) -> Option<String> {
-    let word = |at: usize| -> Option<U256> { Some(U256::from_be_slice(output.get(at..at.checked_add(32)?)?)) };
-    match output.get(..4)? {
-        [0x08, 0xc3, 0x79, 0xa0] => {
-            let offset = usize::try_from(word(4)?).ok()?.checked_add(4)?;
-            let length = usize::try_from(word(offset)?).ok()?;
-            let start = offset.checked_add(32)?;
-            let text = output.get(start..start.checked_add(length)?)?;
-            Some(String::from_utf8_lossy(text).into_owned())
-        }
-        [0x4e, 0x48, 0x7b, 0x71] => {
-            let code = word(4)?;
-            Some(match u64::try_from(code).unwrap_or(u64::MAX) {
-                0x00 => "generic panic".to_owned(),
-                0x01 => "assert(false)".to_owned(),
-                0x11 => "arithmetic underflow or overflow".to_owned(),
-                0x12 => "division or modulo by zero".to_owned(),
-                0x21 => "enum overflow".to_owned(),
-                0x22 => "invalid encoded storage byte array accessed".to_owned(),
-                0x31 => "out-of-bounds array access; popping on an empty array".to_owned(),
-                0x32 => "out-of-bounds access of an array or bytesN".to_owned(),
-                0x41 => "out of memory".to_owned(),
-                0x51 => "uninitialized function".to_owned(),
-                _ => format!("unknown panic code: {code:#x}"),
-            })
-        }
-        _ => None,
-    }
+    out.hex(&outcome.output);
+    Ok(())
 }
 
 pub fn estimate_gas(scope: &Scope<'_>, params: Params<'_>, out: &mut Json) -> Result<(), RpcError> {
@@ -310,37 +261,6 @@ fn write_filled(envelope: &crate::primitives::Transaction, out: &mut Json) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn abi_error(text: &str) -> Vec<u8> {
-        let mut output = vec![0x08, 0xc3, 0x79, 0xa0];
-        output.extend_from_slice(&U256::from(32).to_be_bytes::<32>());
-        output.extend_from_slice(&U256::from(text.len()).to_be_bytes::<32>());
-        output.extend_from_slice(text.as_bytes());
-        output.resize(output.len().next_multiple_of(32) + 4, 0);
-        output
-    }
-
-    #[test]
-    fn a_revert_reason_is_decoded() {
-        assert_eq!(revert_message(&abi_error("user error")), "execution reverted: user error");
-        let mut panic = vec![0x4e, 0x48, 0x7b, 0x71];
-        panic.extend_from_slice(&U256::from(0x11).to_be_bytes::<32>());
-        assert_eq!(revert_message(&panic), "execution reverted: arithmetic underflow or overflow");
-    }
-
-    #[test]
-    fn a_truncated_or_lying_reason_is_left_out() {
-        let full = abi_error("user error");
-        for length in 0..full.len() - 32 {
-            assert_eq!(revert_message(&full[..length]), "execution reverted");
-        }
-        let mut lying = full.clone();
-        lying[4..36].fill(0xff);
-        assert_eq!(revert_message(&lying), "execution reverted");
-        let mut endless = full;
-        endless[36..68].fill(0xff);
-        assert_eq!(revert_message(&endless), "execution reverted");
-    }
 
     #[test]
     fn a_request_object_is_read_with_data_or_input() {

@@ -17,6 +17,7 @@ pub mod encode;
 mod fees;
 pub mod logs;
 mod rlp;
+mod simulate;
 mod testing;
 pub mod transaction;
 
@@ -66,6 +67,7 @@ pub const METHODS: &[Method] = &[
     method("eth_estimateGas", Class::Adaptive, call::estimate_gas),
     method("eth_createAccessList", Class::Heavy, call::create_access_list),
     method("eth_fillTransaction", Class::Heavy, call::fill_transaction),
+    method("eth_simulateV1", Class::Heavy, simulate::simulate_v1),
     method("debug_getRawBlock", Class::Inline, debug::get_raw_block),
     method("debug_getRawHeader", Class::Inline, debug::get_raw_header),
     method("debug_getRawReceipts", Class::Inline, debug::get_raw_receipts),

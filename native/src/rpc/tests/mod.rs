@@ -1,6 +1,7 @@
 //! The server over real sockets, with a table of test methods and a fake bridge.
 
 mod batches;
+mod chain;
 mod http;
 mod websocket;
 
@@ -11,6 +12,8 @@ use std::sync::mpsc::{channel, Receiver, Sender};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
+use alloy_consensus::{SignableTransaction, TxLegacy};
+use alloy_eips::eip2718::Encodable2718;
 use parking_lot::Mutex;
 use serde_json::{json, Value};
 
@@ -20,7 +23,7 @@ use super::dispatch::{method, Class, Context, Method, RpcConfig, Scope};
 use super::{Dispatcher, Json, Params, RpcError, Server};
 use crate::engine::{Engine, EngineConfig};
 use crate::pool::PoolConfig;
-use crate::primitives::Address;
+use crate::primitives::{Address, SignedTx, Transaction};
 use crate::state::{StoreOptions, SyncPolicy};
 
 /// Longest wait for anything that must happen.
@@ -129,6 +132,14 @@ pub fn engine_with(alloc: Value) -> Arc<Engine> {
 
 pub fn engine() -> Arc<Engine> {
     engine_with(json!({}))
+}
+
+/// A transaction of nobody, for what only carries one.
+pub fn some_transaction() -> Arc<SignedTx> {
+    let signature = alloy_primitives::Signature::test_signature();
+    let tx = Transaction::Legacy(TxLegacy::default().into_signed(signature));
+    let raw = tx.encoded_2718().into();
+    Arc::new(SignedTx { hash: *tx.tx_hash(), tx, sender: Address::ZERO, raw, impersonated: false })
 }
 
 pub fn serve(config: RpcConfig) -> Server {

@@ -2,6 +2,7 @@
 
 mod support;
 
+mod codec;
 mod directory;
 mod history;
 mod model;

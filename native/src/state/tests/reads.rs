@@ -40,7 +40,7 @@ fn a_committed_block_is_found_by_number_hash_and_transaction() {
     let transactions = vec![transaction(0), transaction(1)];
     let receipts = vec![receipt(vec![log(TOKEN, 1)]), receipt(vec![log(TOKEN, 2), log(BOB, 1)])];
     let block = next_block_with(&store, delta([(ALICE, account(2, 4))]), transactions.clone(), receipts.clone());
-    store.commit_blocks(&[block.clone()]).unwrap();
+    store.commit_blocks(std::slice::from_ref(&block)).unwrap();
 
     let view = store.view().unwrap().unwrap();
     let hash = block.block.hash;
@@ -68,7 +68,7 @@ fn a_committed_block_is_found_by_number_hash_and_transaction() {
 fn blocks_that_do_not_follow_the_head_are_refused() {
     let store = store_with(&delta([(ALICE, account(0, 5))]));
     let block = next_block(&store, delta([(ALICE, account(1, 4))]));
-    store.commit_blocks(&[block.clone()]).unwrap();
+    store.commit_blocks(std::slice::from_ref(&block)).unwrap();
     let error = store.commit_blocks(&[block]).unwrap_err();
     assert!(matches!(error, StateError::OutOfOrder { number: 1, head: 1 }), "{error}");
 }
@@ -146,6 +146,19 @@ fn meta_values_are_kept_and_deleted() {
     assert_eq!(store.view().unwrap().unwrap().meta("snapshots").unwrap(), Some(b"1,2".to_vec()));
     store.put_meta("snapshots", None).unwrap();
     assert_eq!(store.view().unwrap().unwrap().meta("snapshots").unwrap(), None);
+}
+
+#[test]
+fn writing_a_meta_value_again_does_not_hide_the_next_commit() {
+    let store = store_with(&delta([]));
+    commit(&store, delta([(ALICE, account(0, 1))]));
+    for _ in 0..2 {
+        store.put_meta("snapshots", Some(b"1,2")).unwrap();
+        store.put_meta("nothing", None).unwrap();
+    }
+    let (head, _) = store.revert_to(0).unwrap();
+    assert_eq!(head.header.number, 0);
+    assert_eq!(store.view().unwrap().unwrap().head().header.number, 0);
 }
 
 #[test]
