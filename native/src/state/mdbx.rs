@@ -76,7 +76,8 @@ impl Mdbx {
             databases[table as usize] = tx.create_db(Some(table.name()), DatabaseFlags::empty())?;
         }
         tx.commit()?;
-        let data = File::open(path.join(DATA_FILE)).map_err(|error| MdbxError::Other(error.raw_os_error().unwrap_or(0)))?;
+        let data =
+            File::open(path.join(DATA_FILE)).map_err(|error| MdbxError::Other(error.raw_os_error().unwrap_or(0)))?;
         Ok(Arc::new(Mdbx { idle: Mutex::new(Vec::new()), databases, env, max_bytes, data, gate: Mutex::new(()) }))
     }
 
