@@ -9,6 +9,7 @@ use std::ffi::c_void;
 use std::path::Path;
 use std::ptr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use signet_libmdbx::tx::aliases::{RwCursorUnsync, RwTxUnsync};
@@ -24,6 +25,10 @@ use crate::primitives::ReadError;
 const MAX_READERS: u64 = 2048;
 /// Read transactions kept for reuse.
 const MAX_IDLE: usize = 64;
+/// Under a deferred sync policy a commit itself syncs only beyond these: they are the backstop of the store's
+/// own syncing, and naming them keeps libmdbx from syncing whenever it finds no page to reuse.
+const BACKSTOP_BYTES: usize = 256 << 20;
+const BACKSTOP_PERIOD: Duration = Duration::from_secs(30);
 /// The file grows in steps of this many bytes (sparse: space is taken only when written).
 const GROWTH_STEP: isize = 64 << 20;
 
@@ -48,6 +53,8 @@ impl Mdbx {
         let env = Environment::builder()
             .set_max_dbs(Table::ALL.len())
             .set_max_readers(MAX_READERS)
+            .set_sync_bytes(BACKSTOP_BYTES)
+            .set_sync_period(BACKSTOP_PERIOD)
             .set_flags(EnvironmentFlags {
                 mode: Mode::ReadWrite { sync_mode: mode },
                 no_rdahead: true,
