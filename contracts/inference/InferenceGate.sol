@@ -10,12 +10,10 @@ import {EnumerableSet} from "@openzeppelin/contracts/utils/structs/EnumerableSet
 import {Predeploys} from "../Predeploys.sol";
 import {IInferenceConsumer} from "./IInferenceConsumer.sol";
 import {IInferenceRegistry} from "./IInferenceRegistry.sol";
+import {IProofOfInferenceErrors} from "./IProofOfInferenceErrors.sol";
 import {
     AuditVote,
     InferenceReceipt,
-    PoIExpired,
-    PoITierTooLow,
-    PoIUnknownModel,
     ProofOfInference,
     SamplingParams,
     Tier
@@ -28,7 +26,7 @@ import {
 /// assigned provider leaves the queue.
 /// @dev Predeploy without constructor: administrator and parameters are genesis storage. All payments are credits
 /// that {withdraw} pays out; a consumer can therefore block neither its provider nor anybody else.
-contract InferenceGate is AccessControl, Nonces, ReentrancyGuardTransient {
+contract InferenceGate is IProofOfInferenceErrors, AccessControl, Nonces, ReentrancyGuardTransient {
     using EnumerableSet for EnumerableSet.AddressSet;
 
     /// @notice Life of a request.
@@ -150,6 +148,7 @@ contract InferenceGate is AccessControl, Nonces, ReentrancyGuardTransient {
     error CallbackGasTooHigh(uint64 gasLimit, uint64 limit);
     error TokensOutOfRange(uint32 maxTokens, uint32 limit);
     error SamplerUnknown(uint8 sampler);
+    error GreedyParamsNotNeutral();
     error TierUnknown(uint8 tier);
     error RequestNotOpen(bytes32 requestId, State state);
     error RequesterMismatch(address expected, address given);
@@ -200,6 +199,12 @@ contract InferenceGate is AccessControl, Nonces, ReentrancyGuardTransient {
             revert TokensOutOfRange(params.maxTokens, MAX_TOKENS);
         }
         if (params.sampler > 1) revert SamplerUnknown(params.sampler);
+        // Contradicting parameters would only find providers that refuse to answer.
+        bool neutral = params.temperatureMilli == 0 &&
+            params.topPMilli == 1000 &&
+            params.topK == 0 &&
+            params.repeatPenaltyMilli == 1000;
+        if (params.sampler == 0 && !neutral) revert GreedyParamsNotNeutral();
 
         requestId = ProofOfInference.requestId(address(this), msg.sender, _useNonce(msg.sender));
         _registry().reserve(requestId, msg.sender);

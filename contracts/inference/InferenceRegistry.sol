@@ -11,17 +11,11 @@ import {EnumerableSet} from "@openzeppelin/contracts/utils/structs/EnumerableSet
 import {IValidationDomain} from "../validation/IValidationDomain.sol";
 import {IEvidenceVerifier} from "./IEvidenceVerifier.sol";
 import {IInferenceRegistry} from "./IInferenceRegistry.sol";
+import {IProofOfInferenceErrors} from "./IProofOfInferenceErrors.sol";
 import {
     AuditVote,
     InferenceReceipt,
     Model,
-    PoIBadSignature,
-    PoIExpired,
-    PoIProviderInactive,
-    PoIReplayed,
-    PoITierTooLow,
-    PoIUnderStaked,
-    PoIUnknownModel,
     ProofOfInference,
     Tier
 } from "./InferenceTypes.sol";
@@ -29,7 +23,13 @@ import {
 /// @title Models, engines, providers and their stake; the verifier of receipts
 /// @notice Domain of every EIP-712 signature of Proof-of-Inference.
 /// @dev Predeploy without constructor: administrator, parameters, first models and engines are genesis storage.
-contract InferenceRegistry is IInferenceRegistry, IValidationDomain, AccessControl, ReentrancyGuardTransient {
+contract InferenceRegistry is
+    IInferenceRegistry,
+    IValidationDomain,
+    IProofOfInferenceErrors,
+    AccessControl,
+    ReentrancyGuardTransient
+{
     using EnumerableSet for EnumerableSet.Bytes32Set;
 
     /// @notice How receipts of an engine can be compared.
@@ -132,8 +132,6 @@ contract InferenceRegistry is IInferenceRegistry, IValidationDomain, AccessContr
     error UnstakeExceedsStake(uint256 amount, uint256 stake);
     error NothingToWithdraw(address provider);
     error StakeLocked(uint64 unlockAt, uint256 nowSeconds);
-    error NotRequester(address caller, address requester);
-    error ReservedForGate(bytes32 requestId, address gate);
     error RequestIdTaken(bytes32 requestId, address requester);
     error ReceiptUnknown(bytes32 receiptHash);
     error TierNotRaised(uint8 current, uint8 given);

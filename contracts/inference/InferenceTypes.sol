@@ -85,15 +85,6 @@ struct AuditVote {
     bytes32 traceRoot;
 }
 
-/// @dev Fixed by the protocol, checked in this order; the first failing one is reported.
-error PoIBadSignature();
-error PoIUnknownModel();
-error PoIProviderInactive();
-error PoIUnderStaked();
-error PoIExpired();
-error PoIReplayed();
-error PoITierTooLow();
-
 /// @title Tiers of Proof-of-Inference
 /// @notice A higher value is stronger evidence that the named model produced the output.
 library Tier {

@@ -3,6 +3,7 @@ pragma solidity ^0.8.26;
 
 import {Predeploys} from "../Predeploys.sol";
 import {IInferenceRegistry} from "./IInferenceRegistry.sol";
+import {IProofOfInferenceErrors} from "./IProofOfInferenceErrors.sol";
 import {InferenceReceipt} from "./InferenceTypes.sol";
 
 /// @title Base of contracts that act on AI outputs
@@ -10,7 +11,7 @@ import {InferenceReceipt} from "./InferenceTypes.sol";
 /// contract and that was not used before. {onlyGate} guards the callback of the gate.
 /// @dev A receipt proves that the output belongs to `receipt.inputHash`, `modelId` and `paramsHash`. The function must
 /// still compare these with what it asked: a genuine answer to another question is no answer.
-abstract contract ProvenConsumer {
+abstract contract ProvenConsumer is IProofOfInferenceErrors {
     /// @notice Only the gate may call.
     error NotGate(address caller);
     /// @notice The output is not the one that the receipt commits to.

@@ -59,6 +59,11 @@ pub trait StateRead {
     fn code(&self, hash: &B256) -> Result<Option<Bytes>, ReadError>;
     /// Hash of an ancestor block for BLOCKHASH; `None` beyond the kept range.
     fn block_hash(&self, number: u64) -> Result<Option<B256>, ReadError>;
+    /// True if the account holds any non-zero slot. Asked only for targets of contract creation (EIP-7610); states
+    /// in which accounts without code cannot hold storage may keep the default.
+    fn has_storage(&self, _address: &Address) -> Result<bool, ReadError> {
+        Ok(false)
+    }
 }
 
 /// Computes state roots over a parent state plus deltas applied in order.

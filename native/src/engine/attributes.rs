@@ -8,7 +8,7 @@ use alloy_primitives::keccak256;
 
 use super::{Controls, Engine, EngineError};
 use crate::execution::{build_block, BlockAttributes, BlockContext, ChainSpec, Fork};
-use crate::pool::PoolContext;
+use crate::pool::{Pool, PoolContext};
 use crate::primitives::*;
 use crate::state::{Head, View};
 
@@ -222,7 +222,7 @@ impl Engine {
                 return Ok(pending.block.clone());
             }
         }
-        let block = Arc::new(self.build(&view, &attributes)?);
+        let block = Arc::new(self.build(&view, &attributes, Pool::preview)?);
         *cached = Some(PendingBlock {
             generation,
             version: head.version,
@@ -232,13 +232,19 @@ impl Engine {
         Ok(block)
     }
 
-    /// Builds the child of the view's head from the pool.
-    pub(super) fn build(&self, view: &View, attributes: &BlockAttributes) -> Result<ExecutedBlock, EngineError> {
+    /// Builds the child of the view's head from the pool: `source` is [`Pool::best`] for a proposal, [`Pool::preview`]
+    /// for a block that is only looked at (its view may be older than the pool's head).
+    pub(super) fn build(
+        &self,
+        view: &View,
+        attributes: &BlockAttributes,
+        source: fn(&Pool, u64, u128) -> Box<dyn TxSource + Send>,
+    ) -> Result<ExecutedBlock, EngineError> {
         let head = view.head();
         let context = self.pool_context.load();
         let base_fee =
             attributes.base_fee.or_else(|| self.spec.next_base_fee(&head.header, attributes.timestamp)).unwrap_or(0);
-        let mut source = self.pool.best(base_fee, context.blob_base_fee);
+        let mut source = source(&self.pool, base_fee, context.blob_base_fee);
         let mut roots = view.root_calculator();
         Ok(build_block(&self.spec, &head.header, head.hash, attributes, &view.latest(), &mut *roots, &mut *source)?)
     }

@@ -15,6 +15,8 @@ use crate::primitives::*;
 use crate::state::{Head, Version, View};
 
 const SNAPSHOTS_KEY: &str = "snapshots";
+/// The version of a store that holds the genesis block and nothing else.
+const GENESIS_VERSION: Version = 0;
 
 /// What a devnet edit sets on one account; what is `None` or absent stays as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -135,6 +137,26 @@ impl Engine {
         let (head, dropped) = self.store.revert_to(version)?;
         life.clear();
         self.rewound(head, if reinject { dropped } else { Vec::new() })?;
+        Ok(())
+    }
+
+    /// The state root of the head, and the same root rebuilt from the flat state alone. O(state).
+    pub fn verify_state(&self) -> Result<(B256, B256), EngineError> {
+        // No commit in between: both speak of the same version.
+        let _writer = self.life.lock();
+        Ok((self.head.load().state_root, self.store.rebuild_root()?))
+    }
+
+    /// Back to the genesis block as it was made, without edits, snapshots and pending transactions.
+    pub fn reset(&self) -> Result<(), EngineError> {
+        let mut life = self.life.lock();
+        self.check_open()?;
+        Snapshots { next: Snapshots::load(&self.view()?)?.next, kept: Vec::new() }.save(&self.store)?;
+        let (head, _) = self.store.revert_to(GENESIS_VERSION)?;
+        life.clear();
+        self.pool.clear();
+        self.rewound(head, Vec::new())?;
+        self.mined.release_all();
         Ok(())
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::{payload, ChainEvent, Engine, EngineError, Verdict};
 use crate::execution::{execute_block, BlockAttributes, BlockError};
+use crate::pool::Pool;
 use crate::primitives::*;
 use crate::state::{Head, Version, View};
 
@@ -55,7 +56,7 @@ impl Engine {
         self.check_open()?;
         let generation = self.generation.load(Ordering::Acquire);
         let view = self.view()?;
-        let block = self.build(&view, attributes)?;
+        let block = self.build(&view, attributes, Pool::best)?;
         if block.block.transactions.is_empty() {
             // Ready by the pool's measure, yet none fits: do not wake the proposer again for them.
             self.signal.mark_fruitless(generation);

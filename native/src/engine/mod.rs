@@ -68,9 +68,11 @@ pub enum EngineError {
     Payload(String),
     #[error("the data directory belongs to chain {found}, not {wanted}")]
     WrongChain { found: u64, wanted: u64 },
-    /// The directory cannot be used: locked by another process, not writable.
+    /// The directory cannot be used: not writable, not a directory.
     #[error("data directory {path}: {reason}")]
     DataDir { path: String, reason: String },
+    #[error("data directory {path} is in use by another zerog process")]
+    Locked { path: String },
     /// The directory holds something that zerog did not write.
     #[error("data directory {path}: {reason}")]
     Foreign { path: String, reason: String },
@@ -97,7 +99,7 @@ pub struct EngineConfig {
 
 /// Knobs of a devnet that shape the next block; all `None`/empty on other chains.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(default)]
+#[serde(default, rename_all = "camelCase")]
 pub struct Controls {
     /// Seconds added to the wall clock.
     pub time_offset: i64,
@@ -254,11 +256,7 @@ impl Engine {
 
     /// eth_sendRawTransaction: recovery, pool; in order, one result each.
     pub fn submit(&self, raws: &[Bytes]) -> Vec<Result<B256, PoolError>> {
-        let context = self.pool_context.load();
-        match self.view() {
-            Ok(view) => self.pool.add_many(raws, &context, &view.latest()),
-            Err(error) => raws.iter().map(|_| Err(PoolError::Invalid(error.to_string()))).collect(),
-        }
+        self.pool.add_many(raws, &self.pool_context.load(), &LiveState(self))
     }
 
     /// A transaction of an impersonated sender (checked against the controls).
@@ -270,11 +268,9 @@ impl Engine {
         if !allowed {
             return Err(PoolError::Invalid(format!("no signer available for {}", tx.sender)));
         }
-        let context = self.pool_context.load();
-        let view = self.view().map_err(|error| PoolError::Invalid(error.to_string()))?;
         let pooled = crate::pool::PooledTx { tx: Arc::new(tx), sidecar: None };
         self.pool
-            .add_recovered(vec![pooled], &context, &view.latest())
+            .add_recovered(vec![pooled], &self.pool_context.load(), &LiveState(self))
             .pop()
             .unwrap_or(Err(PoolError::Invalid("the pool gave no answer".into())))
     }
@@ -345,6 +341,31 @@ impl Engine {
     }
 }
 
+/// The committed state at the moment of each read.
+///
+/// The pool reads accounts under its own lock while it inserts. A view opened before that could miss a block whose
+/// `on_block` has already run: a transaction of a sender that the block emptied would wait behind a nonce that
+/// nobody will fill. Read live, either the block is seen, or its `on_block` comes after the insertion.
+struct LiveState<'a>(&'a Engine);
+
+impl StateRead for LiveState<'_> {
+    fn account(&self, address: &Address) -> Result<Option<AccountInfo>, ReadError> {
+        self.0.view()?.latest().account(address)
+    }
+
+    fn storage(&self, address: &Address, slot: &U256) -> Result<U256, ReadError> {
+        self.0.view()?.latest().storage(address, slot)
+    }
+
+    fn code(&self, hash: &B256) -> Result<Option<Bytes>, ReadError> {
+        self.0.view()?.latest().code(hash)
+    }
+
+    fn block_hash(&self, number: u64) -> Result<Option<B256>, ReadError> {
+        self.0.view()?.latest().block_hash(number)
+    }
+}
+
 /// Creates or checks the directory and takes its lock.
 fn claim(directory: &Path) -> Result<File, EngineError> {
     let fail = |reason: String| EngineError::DataDir { path: directory.display().to_string(), reason };
@@ -378,7 +399,9 @@ fn claim(directory: &Path) -> Result<File, EngineError> {
         .map_err(|error| fail(format!("{LOCK_FILE} cannot be opened: {error}")))?;
     match lock.try_lock() {
         Ok(()) => {}
-        Err(std::fs::TryLockError::WouldBlock) => return Err(fail("is in use by another zerog process".into())),
+        Err(std::fs::TryLockError::WouldBlock) => {
+            return Err(EngineError::Locked { path: directory.display().to_string() })
+        }
         Err(std::fs::TryLockError::Error(error)) => return Err(fail(format!("cannot be locked: {error}"))),
     }
     // Written under the lock; a half-written marker can only be ours, so it is simply written again.

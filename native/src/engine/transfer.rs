@@ -28,8 +28,8 @@ const EXPORT_CHUNK: u64 = 256;
 impl Engine {
     /// Executes and commits RLP blocks one after another; returns how many were new. Blocks that the
     /// chain has are skipped; the first bad block ends the import, those before it stay.
-    /// `progress` gets the head's number after every commit.
-    pub fn import_blocks(&self, rlp: &mut dyn Read, progress: &mut dyn FnMut(u64)) -> Result<u64, EngineError> {
+    /// `progress` gets the head's number after every commit; false ends the import.
+    pub fn import_blocks(&self, rlp: &mut dyn Read, progress: &mut dyn FnMut(u64) -> bool) -> Result<u64, EngineError> {
         let mut items = Items { input: BufReader::with_capacity(1 << 20, rlp), offset: 0 };
         let mut imported = 0;
         loop {
@@ -38,7 +38,9 @@ impl Engine {
                 return Ok(imported);
             }
             imported += self.import_batch(batch)?;
-            progress(self.head.load().header.number);
+            if !progress(self.head.load().header.number) {
+                return Err(EngineError::Other(format!("the import was stopped; {imported} blocks are committed")));
+            }
         }
     }
 

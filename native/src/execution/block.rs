@@ -80,14 +80,15 @@ impl<'r, 'a> BlockRun<'r, 'a> {
     ) -> Result<Self, BlockError> {
         let fork = spec.fork_with_difficulty(context.number, context.timestamp, context.difficulty);
         let mut overlay = Overlay::new(state);
-        overlay.set_block_hash(context.number - 1, parent_hash);
         if fork < Fork::Byzantium {
             overlay.track_steps();
         }
+        let mut machine = Machine::new(spec, &context, overlay);
+        begin_block(spec, &context, parent_hash, &mut machine)?;
         let mut run = BlockRun {
             spec,
             fork,
-            machine: Machine::new(spec, &context, overlay),
+            machine,
             roots,
             max_blob_gas: spec.blob_limits(context.timestamp).1.saturating_mul(DATA_GAS_PER_BLOB),
             context,
@@ -96,42 +97,11 @@ impl<'r, 'a> BlockRun<'r, 'a> {
             size: 0,
             receipts: Vec::new(),
         };
-        if spec.dao_fork == Some(run.context.number) {
-            dao::drain(run.machine.overlay())?;
-        }
-        if fork >= Fork::Cancun {
-            let root = run.context.parent_beacon_block_root.unwrap_or_default();
-            run.system_call(BEACON_ROOTS_ADDRESS, root.0.into())?;
-        }
-        if fork >= Fork::Prague {
-            run.system_call(HISTORY_STORAGE_ADDRESS, parent_hash.0.into())?;
-        }
         if fork < Fork::Byzantium {
             let step = run.machine.overlay().take_step();
             run.roots.apply(&step)?;
         }
         Ok(run)
-    }
-
-    fn system_call(&mut self, contract: Address, input: Bytes) -> Result<Option<Bytes>, BlockError> {
-        let outcome = self.machine.system_call(contract, input).map_err(|e| fatal(e, "system call"))?;
-        Ok(outcome.success.then_some(outcome.output))
-    }
-
-    /// EIP-7002 and EIP-7251: the contract must exist and succeed.
-    fn request_call(&mut self, contract: Address) -> Result<Bytes, BlockError> {
-        let exists = self
-            .machine
-            .overlay()
-            .account(contract)?
-            .is_some_and(|info| info.code_hash != alloy_primitives::KECCAK256_EMPTY);
-        if !exists {
-            return Err(BlockError::Invalid(format!("system contract {contract} has no code")));
-        }
-        match self.system_call(contract, Bytes::new())? {
-            Some(output) => Ok(output),
-            None => Err(BlockError::Invalid(format!("the call of system contract {contract} failed"))),
-        }
     }
 
     fn gas_left(&self) -> u64 {
@@ -189,9 +159,9 @@ impl<'r, 'a> BlockRun<'r, 'a> {
 
     /// Closes the block: requests, withdrawals, rewards, state root.
     fn finish(mut self, withdrawals: &[Withdrawal], ommers: &[Header]) -> Result<Finished, BlockError> {
-        let requests = self.requests()?;
-        self.withdraw(withdrawals)?;
-        self.reward(ommers)?;
+        let requests = collect_requests(self.spec, self.fork, &self.receipts, &mut self.machine)?;
+        credit_withdrawals(self.machine.overlay(), withdrawals)?;
+        credit_reward(self.machine.overlay(), self.fork, &self.context, ommers)?;
         if self.fork < Fork::Byzantium {
             let step = self.machine.overlay().take_step();
             self.roots.apply(&step)?;
@@ -209,57 +179,114 @@ impl<'r, 'a> BlockRun<'r, 'a> {
             state_root: self.roots.root()?,
         })
     }
+}
 
-    /// EIP-7685 requests in order of their types.
-    fn requests(&mut self) -> Result<Vec<Bytes>, BlockError> {
-        if self.fork < Fork::Prague {
-            return Ok(Vec::new());
-        }
-        let mut requests = Requests::default();
-        let deposits = deposits(self.spec.deposit_contract, &self.receipts)?;
-        if !deposits.is_empty() {
-            requests.push_request_with_type(alloy_eips::eip6110::DEPOSIT_REQUEST_TYPE, deposits);
-        }
-        for (kind, contract) in [
-            (WITHDRAWAL_REQUEST_TYPE, WITHDRAWAL_REQUEST_PREDEPLOY_ADDRESS),
-            (CONSOLIDATION_REQUEST_TYPE, CONSOLIDATION_REQUEST_PREDEPLOY_ADDRESS),
-        ] {
-            let data = self.request_call(contract)?;
-            if !data.is_empty() {
-                requests.push_request_with_type(kind, data);
-            }
-        }
-        Ok(requests.take())
+/// Everything that precedes the first transaction of a block of the chain: irregular state changes and system calls.
+pub(super) fn begin_block<I>(
+    spec: &ChainSpec,
+    context: &BlockContext,
+    parent_hash: B256,
+    machine: &mut Machine<'_, I>,
+) -> Result<(), BlockError> {
+    machine.overlay().set_block_hash(context.number - 1, parent_hash);
+    if spec.dao_fork == Some(context.number) {
+        dao::drain(machine.overlay())?;
     }
+    let fork = spec.fork_with_difficulty(context.number, context.timestamp, context.difficulty);
+    open_block(fork, parent_hash, context.parent_beacon_block_root, machine)
+}
 
-    fn withdraw(&mut self, withdrawals: &[Withdrawal]) -> Result<(), BlockError> {
-        for withdrawal in withdrawals {
-            let amount = U256::from(withdrawal.amount) * U256::from(GWEI);
-            self.machine.overlay().credit(withdrawal.address, amount)?;
-        }
-        Ok(())
+/// The system calls before the first transaction: EIP-4788 and EIP-2935.
+pub(super) fn open_block<I>(
+    fork: Fork,
+    parent_hash: B256,
+    parent_beacon_block_root: Option<B256>,
+    machine: &mut Machine<'_, I>,
+) -> Result<(), BlockError> {
+    if fork >= Fork::Cancun {
+        let root = parent_beacon_block_root.unwrap_or_default();
+        system_call(machine, BEACON_ROOTS_ADDRESS, root.0.into())?;
     }
+    if fork >= Fork::Prague {
+        system_call(machine, HISTORY_STORAGE_ADDRESS, parent_hash.0.into())?;
+    }
+    Ok(())
+}
 
-    /// Proof of work pays the miner and the miners of ommers. A block without difficulty was not mined.
-    fn reward(&mut self, ommers: &[Header]) -> Result<(), BlockError> {
-        if self.fork >= Fork::Paris || self.context.difficulty.is_zero() {
-            return Ok(());
-        }
-        let full = match self.fork {
-            f if f >= Fork::Constantinople => 2 * ETHER,
-            Fork::Byzantium => 3 * ETHER,
-            _ => 5 * ETHER,
-        };
-        let number = self.context.number;
-        let overlay = self.machine.overlay();
-        for ommer in ommers {
-            let share = u128::from((ommer.number + 8).saturating_sub(number));
-            overlay.credit(ommer.beneficiary, U256::from(full / 8 * share))?;
-        }
-        let nephew = full / 32 * ommers.len() as u128;
-        overlay.credit(self.context.beneficiary, U256::from(full + nephew))?;
-        Ok(())
+fn system_call<I>(machine: &mut Machine<'_, I>, contract: Address, input: Bytes) -> Result<Option<Bytes>, BlockError> {
+    let outcome = machine.system_call(contract, input).map_err(|e| fatal(e, "system call"))?;
+    Ok(outcome.success.then_some(outcome.output))
+}
+
+/// EIP-7002 and EIP-7251: the contract must exist and succeed.
+fn request_call<I>(machine: &mut Machine<'_, I>, contract: Address) -> Result<Bytes, BlockError> {
+    let exists =
+        machine.overlay().account(contract)?.is_some_and(|info| info.code_hash != alloy_primitives::KECCAK256_EMPTY);
+    if !exists {
+        return Err(BlockError::Invalid(format!("system contract {contract} has no code")));
     }
+    match system_call(machine, contract, Bytes::new())? {
+        Some(output) => Ok(output),
+        None => Err(BlockError::Invalid(format!("the call of system contract {contract} failed"))),
+    }
+}
+
+/// EIP-7685 requests of a block in order of their types.
+pub(super) fn collect_requests<I>(
+    spec: &ChainSpec,
+    fork: Fork,
+    receipts: &[Receipt],
+    machine: &mut Machine<'_, I>,
+) -> Result<Vec<Bytes>, BlockError> {
+    if fork < Fork::Prague {
+        return Ok(Vec::new());
+    }
+    let mut requests = Requests::default();
+    let deposits = deposits(spec.deposit_contract, receipts)?;
+    if !deposits.is_empty() {
+        requests.push_request_with_type(alloy_eips::eip6110::DEPOSIT_REQUEST_TYPE, deposits);
+    }
+    for (kind, contract) in [
+        (WITHDRAWAL_REQUEST_TYPE, WITHDRAWAL_REQUEST_PREDEPLOY_ADDRESS),
+        (CONSOLIDATION_REQUEST_TYPE, CONSOLIDATION_REQUEST_PREDEPLOY_ADDRESS),
+    ] {
+        let data = request_call(machine, contract)?;
+        if !data.is_empty() {
+            requests.push_request_with_type(kind, data);
+        }
+    }
+    Ok(requests.take())
+}
+
+pub(super) fn credit_withdrawals(overlay: &mut Overlay<'_>, withdrawals: &[Withdrawal]) -> Result<(), ReadError> {
+    for withdrawal in withdrawals {
+        let amount = U256::from(withdrawal.amount) * U256::from(GWEI);
+        overlay.credit(withdrawal.address, amount)?;
+    }
+    Ok(())
+}
+
+/// Proof of work pays the miner and the miners of ommers. A block without difficulty was not mined.
+pub(super) fn credit_reward(
+    overlay: &mut Overlay<'_>,
+    fork: Fork,
+    context: &BlockContext,
+    ommers: &[Header],
+) -> Result<(), ReadError> {
+    if fork >= Fork::Paris || context.difficulty.is_zero() {
+        return Ok(());
+    }
+    let full = match fork {
+        f if f >= Fork::Constantinople => 2 * ETHER,
+        Fork::Byzantium => 3 * ETHER,
+        _ => 5 * ETHER,
+    };
+    for ommer in ommers {
+        let share = u128::from((ommer.number + 8).saturating_sub(context.number));
+        overlay.credit(ommer.beneficiary, U256::from(full / 8 * share))?;
+    }
+    let nephew = full / 32 * ommers.len() as u128;
+    overlay.credit(context.beneficiary, U256::from(full + nephew))
 }
 
 fn fatal(error: EvmError, what: &str) -> BlockError {
@@ -492,14 +519,14 @@ fn executed(
     })
 }
 
-fn transactions_root(transactions: &[Arc<SignedTx>]) -> B256 {
+pub(super) fn transactions_root(transactions: &[Arc<SignedTx>]) -> B256 {
     alloy_trie::root::ordered_trie_root_with_encoder(transactions, |tx, out| out.extend_from_slice(&tx.raw))
 }
 
-fn block_bloom(receipts: &[Receipt]) -> Bloom {
+pub(super) fn block_bloom(receipts: &[Receipt]) -> Bloom {
     receipts.iter().fold(Bloom::ZERO, |bloom, receipt| bloom | receipt.bloom)
 }
 
-fn requests_hash(requests: &[Bytes]) -> B256 {
+pub(super) fn requests_hash(requests: &[Bytes]) -> B256 {
     Requests::new(requests.to_vec()).requests_hash()
 }

@@ -220,6 +220,7 @@ fn apply_account_override(
 pub fn apply_overrides<I>(machine: &mut Machine<'_, I>, overrides: &StateOverride) -> Result<(), CallError> {
     let mut ordered: Vec<_> = overrides.iter().collect();
     ordered.sort_by_key(|(address, _)| **address);
+    let stock: Vec<Address> = overrides.keys().copied().filter(|address| machine.is_precompile(address)).collect();
     for (address, account) in &ordered {
         if let Some(target) = account.move_precompile_to {
             if !machine.is_precompile(address) {
@@ -232,6 +233,10 @@ pub fn apply_overrides<I>(machine: &mut Machine<'_, I>, overrides: &StateOverrid
                 return Err(CallError::server(format!("precompile {address} cannot be moved to {target}")));
             }
         }
+    }
+    // An overridden precompile is one no more.
+    for address in &stock {
+        machine.remove_precompile(address);
     }
     for (address, account) in ordered {
         apply_account_override(machine.overlay(), *address, account)?;
@@ -306,7 +311,7 @@ pub(super) fn message_of(
 }
 
 /// The checks of a simulated call: a request without prices pays nothing.
-fn checks_of(message: &Message) -> Checks {
+pub(super) fn checks_of(message: &Message) -> Checks {
     Checks { base_fee: message.gas_price > 0, ..Checks::CALL }
 }
 
@@ -320,7 +325,7 @@ fn set_up<'a>(
 ) -> Result<(Machine<'a>, Message, BlockContext), CallError> {
     let prepared = prepare(context, options.block.as_ref(), request)?;
     let message = message_of(spec, &prepared.context, request, 0, options.gas_cap)?;
-    let machine = machine_for(spec, &prepared, state, options, Unwatched::default())?;
+    let machine = machine_for(spec, &prepared, state, options, Unwatched)?;
     Ok((machine, message, prepared.context))
 }
 

@@ -94,7 +94,7 @@ fn fees(spec: &ChainSpec, parent: &Header, header: &Header, relaxed: bool, fork:
         expect("excessBlobGas", header.excess_blob_gas, expected)?;
         let used = header.blob_gas_used.unwrap_or(0);
         let max = spec.blob_limits(header.timestamp).1.saturating_mul(DATA_GAS_PER_BLOB);
-        if used > max || used % DATA_GAS_PER_BLOB != 0 {
+        if used > max || !used.is_multiple_of(DATA_GAS_PER_BLOB) {
             return invalid(format!("blobGasUsed is {used}, expected a multiple of {DATA_GAS_PER_BLOB} up to {max}"));
         }
     }

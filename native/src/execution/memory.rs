@@ -87,6 +87,10 @@ impl StateRead for MemoryState {
         }
         Ok(self.block_hashes.get(&number).copied())
     }
+
+    fn has_storage(&self, address: &Address) -> Result<bool, ReadError> {
+        Ok(self.accounts.get(address).is_some_and(|(_, storage)| !storage.is_empty()))
+    }
 }
 
 /// Roots over a copy of a [`MemoryState`].

@@ -4,6 +4,7 @@
 //! * [`spec`]: fork schedule and fee formulas; [`genesis`]: geth's JSON.
 //! * [`block`]: building and re-executing blocks; [`header`]: header rules; [`receipt`]: receipts.
 //! * [`call`]: `eth_call`, gas estimates, access lists.
+//! * [`trace`]: `debug_trace*`; [`fixtures`]: runners of the public test suites; [`validity`]: raw transactions.
 //! * [`evm`]: the adapter over revm; nothing else names it.
 //! * [`memory`]: a state in memory for fixtures and tests.
 
@@ -12,8 +13,7 @@ use std::time::Instant;
 use alloy_consensus::Header;
 use alloy_eips::eip4895::Withdrawal;
 use alloy_rpc_types_eth::state::StateOverride;
-use alloy_rpc_types_eth::{BlockOverrides, TransactionRequest};
-use alloy_rpc_types_trace::geth::{GethDebugTracingCallOptions, GethDebugTracingOptions, GethTrace};
+use alloy_rpc_types_eth::BlockOverrides;
 
 use crate::primitives::*;
 
@@ -21,17 +21,22 @@ pub mod block;
 pub mod call;
 mod dao;
 pub mod evm;
+pub mod fixtures;
 pub mod genesis;
 pub mod header;
 pub mod memory;
 pub mod receipt;
 mod requests;
+pub mod simulate;
 pub mod spec;
+pub mod trace;
+pub mod validity;
 
 pub use block::{build_block, execute_block};
 pub use call::{call, create_access_list, estimate_gas};
 pub use genesis::{Genesis, GenesisError};
 pub use spec::{ChainSpec, Fork};
+pub use trace::{trace_block, trace_call, TransactionTrace};
 
 /// What the proposer chooses about a block.
 #[derive(Clone, Debug)]
@@ -117,30 +122,6 @@ pub struct CallError {
     pub code: i64,
     pub message: String,
     pub data: Option<Bytes>,
-}
-
-/// debug_traceTransaction/Block: traces of the transactions of `block` (`only`: just that index) on the state of its parent.
-pub fn trace_block(
-    _spec: &ChainSpec,
-    _parent: &Header,
-    _block: &SealedBlock,
-    _state: &dyn StateRead,
-    _only: Option<usize>,
-    _options: &GethDebugTracingOptions,
-    _deadline: Option<Instant>,
-) -> Result<Vec<(B256, Result<GethTrace, String>)>, CallError> {
-    todo!()
-}
-
-pub fn trace_call(
-    _spec: &ChainSpec,
-    _context: &BlockContext,
-    _state: &dyn StateRead,
-    _request: &TransactionRequest,
-    _trace: &GethDebugTracingCallOptions,
-    _options: &CallOptions,
-) -> Result<GethTrace, CallError> {
-    todo!()
 }
 
 #[cfg(test)]

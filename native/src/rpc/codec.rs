@@ -156,6 +156,23 @@ mod tests {
         assert_eq!(parse_u256("0x1g"), Err(HexError::Digit));
     }
 
+    proptest::proptest! {
+        #[test]
+        fn a_quantity_survives_the_way_through_text(value in proptest::num::u64::ANY, shift in 0usize..192) {
+            proptest::prop_assert_eq!(parse_u64(&format!("{value:#x}")), Ok(value));
+            let wide = U256::from(value) << shift;
+            proptest::prop_assert_eq!(parse_u256(&format!("{wide:#x}")), Ok(wide));
+        }
+
+        #[test]
+        fn any_text_is_read_or_refused(text in "\\PC{0,80}") {
+            let prefixed = format!("0x{text}");
+            for text in [&text, &prefixed] {
+                let _ = (parse_u64(text), parse_u128(text), parse_u256(text), parse_data(text), parse_address(text));
+            }
+        }
+    }
+
     #[test]
     fn data_wants_whole_bytes() {
         assert_eq!(parse_data("0x"), Ok(Bytes::new()));

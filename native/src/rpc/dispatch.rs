@@ -1,87 +1,68 @@
-//! The method table and the execution of one call.
+//! The method table and the execution of one native call.
 
 use std::cell::{Cell, OnceCell};
-use std::collections::HashMap;
 use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use alloy_primitives::map::HashMap;
 use serde_json::value::RawValue;
 
+pub use super::config::RpcConfig;
 use super::error::RpcError;
+use super::eth::Caches;
+use super::filters::Filters;
 use super::json::Json;
 use super::params::Params;
+use super::pubsub::Hub;
+use super::sending::Sending;
+use super::wallet::{Wallet, WalletError};
 use crate::engine::Engine;
 use crate::state::View;
-
-/// Bounds and settings of the server and its methods.
-#[derive(Clone, Debug, serde::Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct RpcConfig {
-    pub host: String,
-    /// 0 picks a free port.
-    pub port: u16,
-    /// Bytes of a request body or WebSocket message.
-    pub max_body: usize,
-    /// Calls of one batch.
-    pub max_batch: usize,
-    pub max_connections: usize,
-    /// Allowed origins; `*` allows all, an empty list sends no CORS header.
-    pub cors: Vec<String>,
-    /// Gas of eth_call and eth_estimateGas.
-    pub gas_cap: u64,
-    /// Time of one call, in milliseconds.
-    pub call_timeout_ms: u64,
-    /// Blocks that one eth_getLogs may span.
-    pub log_range: u64,
-    /// Bytes of one result (logs, traces).
-    pub max_result: usize,
-}
-
-impl Default for RpcConfig {
-    fn default() -> RpcConfig {
-        RpcConfig {
-            host: "127.0.0.1".to_owned(),
-            port: 8545,
-            max_body: 15 << 20,
-            max_batch: 1_000,
-            max_connections: 12_000,
-            cors: vec!["*".to_owned()],
-            gas_cap: 50_000_000,
-            call_timeout_ms: 5_000,
-            log_range: 100_000,
-            max_result: 128 << 20,
-        }
-    }
-}
 
 /// What every method may use, shared by all connections.
 pub struct Context {
     pub engine: Arc<Engine>,
     pub config: RpcConfig,
-    /// Decoded blocks and suggestions that the `eth` methods keep.
-    pub eth: super::eth::Caches,
+    pub wallet: Wallet,
+    pub(super) eth: Caches,
+    pub(super) filters: Filters,
+    pub(super) hub: Hub,
+    pub(super) sending: Sending,
 }
 
 impl Context {
-    pub fn new(engine: Arc<Engine>, config: RpcConfig) -> Context {
-        Context { engine, config, eth: super::eth::Caches::default() }
+    pub fn new(engine: Arc<Engine>, config: RpcConfig) -> Result<Context, WalletError> {
+        let wallet = Wallet::new(&config.accounts)?;
+        let filters = Filters::new(&config);
+        Ok(Context {
+            engine,
+            config,
+            wallet,
+            eth: Caches::default(),
+            filters,
+            hub: Hub::default(),
+            sending: Sending::default(),
+        })
     }
 }
 
 /// One call, or consecutive calls of a batch: they read one consistent view of the chain.
 ///
-/// Lives on one thread; opened when a method first asks for the view.
+/// Lives on one thread; the view is opened when a method first asks for it.
 pub struct Scope<'c> {
     context: &'c Context,
     view: OnceCell<View>,
+    opened: Instant,
     deadline: Cell<Instant>,
 }
 
 impl<'c> Scope<'c> {
     pub fn new(context: &'c Context) -> Scope<'c> {
-        let deadline = Instant::now() + Duration::from_millis(context.config.call_timeout_ms);
-        Scope { context, view: OnceCell::new(), deadline: Cell::new(deadline) }
+        let opened = Instant::now();
+        let deadline = opened + Duration::from_millis(context.config.call_timeout_ms);
+        Scope { context, view: OnceCell::new(), opened, deadline: Cell::new(deadline) }
     }
 
     pub fn context(&self) -> &'c Context {
@@ -105,7 +86,7 @@ impl<'c> Scope<'c> {
         Ok(self.view.get_or_init(|| view))
     }
 
-    /// When the call must have ended. An [`Class::Adaptive`] method that gives up at this instant is run again
+    /// When the call must have ended. A [`Class::Adaptive`] method that gives up at this instant is run again
     /// elsewhere with more time; any other one answers an error.
     pub fn deadline(&self) -> Instant {
         self.deadline.get()
@@ -116,8 +97,8 @@ impl<'c> Scope<'c> {
         RpcError::server(format!("execution aborted (timeout = {}ms)", self.context.config.call_timeout_ms))
     }
 
-    pub(super) fn set_deadline(&self, deadline: Instant) {
-        self.deadline.set(deadline);
+    pub(super) fn opened(&self) -> Instant {
+        self.opened
     }
 }
 
@@ -137,7 +118,7 @@ pub enum Class {
 }
 
 /// One row of a table.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct Method {
     pub name: &'static str,
     pub class: Class,
@@ -148,40 +129,86 @@ pub const fn method(name: &'static str, class: Class, handler: Handler) -> Metho
     Method { name, class, handler }
 }
 
-/// The native methods by name.
-pub struct Dispatcher {
-    context: Arc<Context>,
-    table: HashMap<&'static str, Method>,
+/// A method in service.
+pub(super) struct Row {
+    method: Method,
+    /// How many of the next calls of an adaptive method go to the pool at once, since one ran long.
+    detour: AtomicU32,
 }
 
-impl Dispatcher {
-    pub fn new(context: Arc<Context>) -> Dispatcher {
-        let mut table = HashMap::new();
-        for tables in [super::eth::METHODS] {
-            for method in tables {
-                table.insert(method.name, *method);
-            }
+/// What became of an attempt on the connection's thread.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Attempt {
+    Done(Result<(), RpcError>),
+    /// Belongs on the pool of heavy calls; nothing was written.
+    Offload,
+}
+
+/// Longest attempt of an adaptive method on a connection's thread.
+const INLINE_BUDGET: Duration = Duration::from_micros(300);
+/// Calls of an adaptive method that avoid the connection's thread after one that ran out of the budget.
+const DETOUR: u32 = 16;
+/// Parameters beyond this size make any method heavy: decoding alone takes a while.
+const LARGE_PARAMS: usize = 64 << 10;
+
+impl Row {
+    pub(super) fn method(&self) -> Method {
+        self.method
+    }
+
+    /// Runs the method here if it is short.
+    pub(super) fn attempt(&self, scope: &Scope<'_>, params: Option<&RawValue>, out: &mut Json) -> Attempt {
+        if params.is_some_and(|params| params.get().len() > LARGE_PARAMS) {
+            return Attempt::Offload;
         }
-        Dispatcher { context, table }
+        match self.method.class {
+            Class::Inline => Attempt::Done(run(scope, &self.method, params, out)),
+            Class::Heavy => Attempt::Offload,
+            Class::Adaptive => self.attempt_bounded(scope, params, out),
+        }
     }
 
-    pub fn context(&self) -> &Arc<Context> {
-        &self.context
+    fn attempt_bounded(&self, scope: &Scope<'_>, params: Option<&RawValue>, out: &mut Json) -> Attempt {
+        // A lost update only shortens or lengthens the detour by one.
+        let detour = self.detour.load(Ordering::Relaxed);
+        if detour > 0 {
+            self.detour.store(detour - 1, Ordering::Relaxed);
+            return Attempt::Offload;
+        }
+        let whole = scope.deadline.get();
+        let bounded = Instant::now() + INLINE_BUDGET;
+        scope.deadline.set(bounded);
+        let outcome = run(scope, &self.method, params, out);
+        scope.deadline.set(whole);
+        if outcome.is_err() && Instant::now() >= bounded {
+            self.detour.store(DETOUR, Ordering::Relaxed);
+            return Attempt::Offload;
+        }
+        Attempt::Done(outcome)
+    }
+}
+
+/// The native methods by name.
+pub struct Table {
+    rows: HashMap<&'static str, Row>,
+}
+
+impl Table {
+    pub fn new(tables: &[&[Method]]) -> Table {
+        let rows = tables
+            .iter()
+            .flat_map(|table| table.iter())
+            .map(|method| (method.name, Row { method: *method, detour: AtomicU32::new(0) }))
+            .collect();
+        Table { rows }
     }
 
-    pub fn find(&self, name: &str) -> Option<&Method> {
-        self.table.get(name)
+    pub(super) fn find(&self, name: &str) -> Option<&Row> {
+        self.rows.get(name)
     }
 
-    /// Runs a native method on this thread, for callers inside the process. `params` is a JSON array.
-    pub fn call_blocking(&self, name: &str, params: &str) -> Result<String, RpcError> {
-        let method = self.find(name).ok_or_else(|| RpcError::method_not_found(name))?;
-        let raw: &RawValue = serde_json::from_str(params)
-            .map_err(|error| RpcError::invalid_params(format!("params is not JSON: {error}")))?;
-        let scope = Scope::new(&self.context);
-        let mut out = Json::new();
-        run(&scope, method, Some(raw), &mut out)?;
-        Ok(out.into_string())
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.rows.keys().copied()
     }
 }
 

@@ -19,14 +19,36 @@
 //! Rules of the room: everything from outside is bounded before it is stored; a method that may take longer than a few
 //! microseconds never runs where connections are served without a deadline; nothing here takes the GIL.
 
+pub mod bridge;
 pub mod codec;
+pub mod config;
+mod connection;
 pub mod dispatch;
 pub mod error;
 pub mod eth;
+pub mod execute;
+mod filters;
 pub mod json;
+mod net;
 pub mod params;
+mod pubsub;
+mod request;
+mod sending;
+pub mod server;
+#[cfg(test)]
+mod tests;
+mod txpool;
+pub mod wallet;
+mod ws;
 
-pub use dispatch::{method, Class, Context, Dispatcher, Method, RpcConfig, Scope};
+pub use bridge::{Bridge, Reply};
+pub use config::{Accounts, RpcConfig};
+pub use dispatch::{method, Class, Context, Method, Scope};
 pub use error::RpcError;
+pub use execute::Dispatcher;
 pub use json::Json;
 pub use params::Params;
+pub use server::{ServeError, Server};
+
+/// Every native method.
+const TABLES: &[&[Method]] = &[eth::METHODS, filters::METHODS, net::METHODS, txpool::METHODS, wallet::METHODS];

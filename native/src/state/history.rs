@@ -45,6 +45,12 @@ pub(super) fn undo(view: &View, version: Version) -> Result<Undo, StateError> {
     Ok(Undo { version, block, hash, root: record.root, delta, later, dropped, log_keys, transactions })
 }
 
+/// The delta from the latest state back to `version`.
+pub(super) fn delta_to(view: &View, version: Version) -> Result<StateDelta, ReadError> {
+    let (_, later) = changes_since(view, version)?;
+    delta_back(view, version, &later, &|_| true)
+}
+
 /// The delta from the latest state back to `version`, with the storage of `address` only: enough for its
 /// proof, because the records of the other accounts name their storage roots.
 pub(super) fn undo_for_proof(view: &View, version: Version, address: &Address) -> Result<ProofUndo, ReadError> {

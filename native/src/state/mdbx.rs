@@ -6,12 +6,13 @@
 
 use std::borrow::Cow;
 use std::ffi::c_void;
+use std::fs::File;
 use std::path::Path;
 use std::ptr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use signet_libmdbx::tx::aliases::{RwCursorUnsync, RwTxUnsync};
 use signet_libmdbx::{
     ffi, Database, DatabaseFlags, Environment, EnvironmentFlags, Geometry, MdbxError, Mode, SyncMode, WriteFlags,
@@ -23,6 +24,8 @@ use crate::primitives::ReadError;
 
 /// Read transactions at the same time; more get an error instead of waiting.
 const MAX_READERS: u64 = 2048;
+/// Name that libmdbx gives the file of the database.
+const DATA_FILE: &str = "mdbx.dat";
 /// Read transactions kept for reuse.
 const MAX_IDLE: usize = 64;
 /// Under a deferred sync policy a commit itself syncs only beyond these: they are the backstop of the store's
@@ -38,6 +41,11 @@ pub(super) struct Mdbx {
     databases: [Database; Table::ALL.len()],
     env: Environment,
     max_bytes: usize,
+    /// The data file once more, to flush it beside the writer.
+    data: File,
+    /// Held by the write transaction and by [`Mdbx::sync`]. Without sticky threads libmdbx takes any write
+    /// transaction for the caller's own, so it does not keep a sync of another thread out of a commit.
+    gate: Mutex<()>,
 }
 
 /// A read transaction that is reset (holds no snapshot) while it lies in the pool.
@@ -75,7 +83,8 @@ impl Mdbx {
             databases[table as usize] = tx.create_db(Some(table.name()), DatabaseFlags::empty())?;
         }
         tx.commit()?;
-        Ok(Arc::new(Mdbx { idle: Mutex::new(Vec::new()), databases, env, max_bytes }))
+        let data = File::open(path.join(DATA_FILE)).map_err(|error| MdbxError::Other(error.raw_os_error().unwrap_or(0)))?;
+        Ok(Arc::new(Mdbx { idle: Mutex::new(Vec::new()), databases, env, max_bytes, data, gate: Mutex::new(()) }))
     }
 
     /// Begins a read transaction: one immutable snapshot of everything committed.
@@ -125,12 +134,16 @@ impl Mdbx {
 
     /// Begins the write transaction; waits for another one. Begin, use and finish it in one thread.
     pub(super) fn write(&self) -> Result<WriteTxn<'_>, StateError> {
+        let gate = self.gate.lock();
         let tx = self.env.begin_rw_unsync().map_err(|error| self.write_error(error))?;
-        Ok(WriteTxn { tx, mdbx: self })
+        Ok(WriteTxn { tx, mdbx: self, _gate: gate })
     }
 
     /// Flushes everything committed and marks it as the state to return to after a power cut.
     pub(super) fn sync(&self) -> Result<(), StateError> {
+        // Most of the pages go to the disk beside the writer; what is left behind the gate is little.
+        self.data.sync_data().map_err(|error| StateError::Store(error.to_string()))?;
+        let _gate = self.gate.lock();
         self.env.sync(true).map(drop).map_err(|error| self.write_error(error))
     }
 
@@ -290,8 +303,10 @@ unsafe fn slice_of<'t>(value: &ffi::MDBX_val) -> &'t [u8] {
 
 /// The one write transaction. Dropping it without `commit` changes nothing.
 pub(super) struct WriteTxn<'m> {
+    /// Declared before the gate: it ends first.
     tx: RwTxUnsync,
     mdbx: &'m Mdbx,
+    _gate: MutexGuard<'m, ()>,
 }
 
 impl WriteTxn<'_> {

@@ -217,6 +217,12 @@ impl Store {
     /// Free-form persistent values (dev snapshots, chain settings): small, few.
     pub fn put_meta(&self, key: &str, value: Option<&[u8]>) -> Result<(), StateError> {
         let writer = self.writer.lock();
+        // A commit that changes nothing takes no transaction id: publishing under it would hide the next commit.
+        if let Some(view) = self.view()? {
+            if view.meta(key)?.as_deref() == value {
+                return Ok(());
+            }
+        }
         let tx = self.shared.mdbx.write()?;
         write::meta(&tx, key, value)?;
         let txn = tx.id()?;

@@ -104,6 +104,17 @@ impl View {
         Ok(row.map(codec::decode_transaction).transpose()?)
     }
 
+    /// The hashes of a block's transactions, without decoding them; `None` beyond the head.
+    pub fn transaction_hashes(&self, number: u64) -> Result<Option<Vec<B256>>, ReadError> {
+        let Some(count) = self.transaction_count(number)? else { return Ok(None) };
+        let mut hashes = Vec::with_capacity(count as usize);
+        self.rows(number, Row::Transaction, &mut |row| {
+            hashes.push(codec::decode_transaction_hash(row)?);
+            Ok(())
+        })?;
+        Ok(Some(hashes))
+    }
+
     /// Where a transaction stands.
     pub fn locate(&self, hash: &B256) -> Result<Option<TxLocation>, ReadError> {
         Ok(self.txn.get(Table::Hashes, hash.as_slice())?.and_then(codec::decode_location))
@@ -216,6 +227,17 @@ impl View {
     /// Incremental roots over the latest state.
     pub fn root_calculator(&self) -> Box<dyn RootCalculator + '_> {
         Box::new(self.roots())
+    }
+
+    /// Incremental roots over the state at the end of `block`. For an older block the later changes are undone on the
+    /// trie in memory: the cost is that of the changes since.
+    pub fn root_calculator_at(&self, block: u64) -> Result<Box<dyn RootCalculator + '_>, ReadError> {
+        let state = self.state_at(block)?;
+        let mut roots = self.roots();
+        if let Some(version) = state.position {
+            roots.apply(&history::delta_to(self, version)?)?;
+        }
+        Ok(Box::new(roots))
     }
 
     /// The trie's root node has the hash that the head names.
@@ -367,14 +389,24 @@ impl StateAt<'_> {
     }
 }
 
-impl StateRead for StateAt<'_> {
-    fn account(&self, address: &Address) -> Result<Option<AccountInfo>, ReadError> {
+impl StateAt<'_> {
+    fn record(&self, address: &Address) -> Result<Option<AccountRecord>, ReadError> {
         if let Some(version) = self.position {
             if let Some(record) = self.before(&tables::account_history(address, version + 1))? {
-                return Ok(AccountRecord::decode_optional(record)?.map(|record| record.info));
+                return Ok(AccountRecord::decode_optional(record)?);
             }
         }
-        Ok(self.view.record(address)?.map(|record| record.info))
+        self.view.record(address)
+    }
+}
+
+impl StateRead for StateAt<'_> {
+    fn account(&self, address: &Address) -> Result<Option<AccountInfo>, ReadError> {
+        Ok(self.record(address)?.map(|record| record.info))
+    }
+
+    fn has_storage(&self, address: &Address) -> Result<bool, ReadError> {
+        Ok(self.record(address)?.is_some_and(|record| record.storage_root != EMPTY_ROOT_HASH))
     }
 
     fn storage(&self, address: &Address, slot: &U256) -> Result<U256, ReadError> {

@@ -62,7 +62,7 @@ class StateCheck(msgspec.Struct, frozen=True, rename="camel"):
     equal: bool
 
 
-class Controls(msgspec.Struct, frozen=True):
+class Controls(msgspec.Struct, frozen=True, rename="camel"):
     """Knobs of a devnet that shape the next block. Times in seconds, fees in wei."""
 
     time_offset: int = 0
@@ -99,6 +99,8 @@ _block = msgspec.json.Decoder(FinalizedBlock)
 _controls = msgspec.json.Decoder(Controls)
 _check = msgspec.json.Decoder(StateCheck)
 _any = msgspec.json.Decoder()
+# Python names of the controls → those of the native engine.
+_CONTROL_KEYS = dict(zip(Controls.__struct_fields__, Controls.__struct_encode_fields__, strict=True))
 
 
 class ChainEngine:
@@ -183,8 +185,9 @@ class ChainEngine:
 
     def update_controls(self, **fields: Any) -> Controls:
         """Changes the named controls (`Controls` fields; ``None`` clears an option)."""
+        update = {_CONTROL_KEYS[name]: value for name, value in fields.items()}
         with native_errors():
-            return _controls.decode(self.native.controls(msgspec.json.encode(fields).decode()))
+            return _controls.decode(self.native.controls(msgspec.json.encode(update).decode()))
 
     def edit(self, delta: Mapping[str, Mapping[str, Any]]) -> None:
         """Merges account changes into the state: address → balance, nonce, code, storage."""
@@ -205,6 +208,11 @@ class ChainEngine:
         """Back to block ``number``; ``reinject`` puts the transactions of dropped blocks into the pool."""
         with native_errors():
             self.native.rollback(number, reinject)
+
+    def reset(self) -> None:
+        """Back to the genesis block as it was made, without edits, snapshots and pending transactions."""
+        with native_errors():
+            self.native.reset()
 
     def drop_transaction(self, transaction: str) -> bool:
         """Takes one transaction out of the pool; False when it is not there."""

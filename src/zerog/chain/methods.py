@@ -26,6 +26,7 @@ from zerog.errors import InvalidParams
 Service = TypeVar("Service")
 Decoder = Callable[[Any], Any]
 _MAX_SHOWN = 80
+_HEX_DIGITS = frozenset("0123456789abcdefABCDEF")
 
 
 def _shown(value: Any) -> str:
@@ -37,11 +38,7 @@ def _hex_digits(value: Any, what: str) -> str:
     if not isinstance(value, str) or not value.startswith(("0x", "0X")):
         raise ValueError(f"{what} as 0x-hexadecimal")
     digits = value[2:]
-    try:
-        int(digits or "0", 16)
-    except ValueError:
-        raise ValueError(f"{what} as 0x-hexadecimal") from None
-    if "_" in digits or digits.startswith(("+", "-", " ")):
+    if not _HEX_DIGITS.issuperset(digits):
         raise ValueError(f"{what} as 0x-hexadecimal")
     return digits.lower()
 
@@ -88,7 +85,9 @@ def _integer(value: Any, bits: int) -> int:
         number = int(value)
     elif isinstance(value, str) and len(value) <= 80:
         if value.startswith(("0x", "0X")):
-            number = int(_hex_digits(value, "a number") or "0", 16)
+            digits = value[2:]
+            # int() alone would take signs, spaces and underscores.
+            number = int(digits or "0", 16) if all(c in _HEX_DIGITS for c in digits) else None
         elif value.isascii() and value.isdigit():
             number = int(value)
     if number is None or not 0 <= number < 1 << bits:

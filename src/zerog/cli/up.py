@@ -259,7 +259,7 @@ def banner(ready: Ready) -> str:
         "Mining": mining,
         "Gas": f"limit {ready.gas_limit:,}, base fee {ready.base_fee:,} wei",
         "Data": where,
-        "HTTP": ready.http,
+        "HTTP": ready.url,
         "WebSocket": ready.ws,
     }
     lines += [f"{name:<10} {value}" for name, value in facts.items()]

@@ -168,6 +168,11 @@ class DataDir:
         _write(self.path / IDENTITY, msgspec.json.format(msgspec.json.encode(identity)) + b"\n")
         return genesis
 
+    def forget(self) -> None:
+        """Undoes `create`: the engine could not make the chain."""
+        for name in (IDENTITY, GENESIS, ACCOUNTS):
+            (self.path / name).unlink(missing_ok=True)
+
     def require(self, profile: str, chain_id: int | None) -> None:
         """Raises `WrongChain` when the stored chain is not the one asked for."""
         identity = self.identity()

@@ -32,7 +32,7 @@ from zerog.chain.engine import ChainEngine, FinalizedBlock, Head
 from zerog.chain.genesis import Genesis, GenesisSettings
 from zerog.chain.profiles import Profile, hardfork, profile
 from zerog.chain.sequencer import Mining, Mode, Sequencer
-from zerog.errors import ConfigError, PortInUse
+from zerog.errors import ConfigError, PortInUse, ZerogError
 from zerog.node.config import DEV_MNEMONIC, Config
 from zerog.node.datadir import DataDir, StoredAccounts, default_path
 from zerog.node.loop import Handler, HandlerLoop
@@ -61,7 +61,7 @@ class Ready(msgspec.Struct, frozen=True, rename="camel"):
     hardfork: str
     mining: str
     block_time: float | None
-    http: str
+    url: str
     ws: str
     port: int
     accounts: list[dict[str, str]]
@@ -145,11 +145,17 @@ class Node:
         self.genesis = self._genesis(stored)
         self.chain_id = genesis_format.chain_id(self.genesis)
         self.hardfork = genesis_format.newest_fork(self.genesis)
+        fresh = None if stored is not None else directory
+        if fresh is not None:
+            fresh.create(self.profile.name, self.genesis, source)
         if stored is not None:
             self._warn_of_unfunded_accounts()
-        elif directory is not None:
-            directory.create(self.profile.name, self.genesis, source)
-        self.engine = ChainEngine.open(self._engine_config(directory))
+        try:
+            self.engine = ChainEngine.open(self._engine_config(directory))
+        except ZerogError:
+            if fresh is not None:
+                fresh.forget()
+            raise
         self._closers.append(self.engine.close)
         self._start_sequencer()
         self._start_server()
@@ -391,7 +397,7 @@ class Node:
             hardfork=self.hardfork,
             mining=mining.mode.value,
             block_time=mining.interval,
-            http=self.url,
+            url=self.url,
             ws=self.ws_url,
             port=self.server.port,
             accounts=[

@@ -13,7 +13,7 @@ from zerog.chain import genesis as genesis_format
 from zerog.chain.engine import ChainEngine, Head
 from zerog.chain.genesis import Genesis
 from zerog.chain.profiles import profile as profile_of
-from zerog.errors import DataDirError
+from zerog.errors import DataDirError, ZerogError
 from zerog.node.datadir import DataDir, existing
 
 
@@ -79,10 +79,14 @@ def create(path: Path, profile: str, genesis_file: Path) -> ChainInfo:
                 f"the data directory {path} already holds a chain",
                 hint="choose another --data-dir, or remove it",
             )
-        # The engine checks the whole genesis; only then does the directory say that it holds a chain.
-        engine = _open_engine(directory, name, genesis)
+        directory.create(name, genesis)
         try:
-            directory.create(name, genesis)
+            engine = _open_engine(directory, name, genesis)
+        except ZerogError:
+            # The engine checks the whole genesis; what it refuses leaves no chain behind.
+            directory.forget()
+            raise
+        try:
             return describe(StoredChain(directory, engine, genesis))
         finally:
             engine.close()

@@ -14,9 +14,11 @@ use std::time::Instant;
 use alloy_evm::precompiles::PrecompilesMap;
 use revm::context::{BlockEnv, CfgEnv, Evm as RevmEvm, Journal, TxEnv};
 use revm::context_interface::block::BlobExcessGasAndPrice;
+use revm::context_interface::cfg::GasParams;
 use revm::context_interface::result::EVMError;
+use revm::context_interface::JournalTr;
 use revm::handler::instructions::EthInstructions;
-use revm::handler::{EthFrame, Handler, SystemCallTx};
+use revm::handler::{EthFrame, Handler, PrecompileProvider, SystemCallTx};
 use revm::inspector::InspectorHandler;
 use revm::interpreter::interpreter::EthInterpreter;
 use revm::precompile::{PrecompileSpecId, Precompiles};
@@ -33,6 +35,8 @@ mod message;
 mod outcome;
 mod overlay;
 mod precompile;
+mod tracer;
+mod transfers;
 mod watchdog;
 
 /// No inspector.
@@ -44,6 +48,8 @@ pub use message::{Checks, Message};
 pub use outcome::{EvmError, Halt, InvalidKind, Outcome};
 pub use overlay::Overlay;
 pub use precompile::{Precompile, PrecompileCall, PrecompileResult, PrecompileSet};
+pub use tracer::{TracePlace, Tracer};
+pub use transfers::{IndexedLog, LogRecorder};
 
 use handler::TransactionHandler;
 use watchdog::Watchdog;
@@ -152,6 +158,7 @@ impl<'a, I> Machine<'a, I> {
             watchdog::install(&mut self.evm.instruction);
         }
         self.evm.ctx.chain.deadline = deadline;
+        self.evm.ctx.chain.expired = false;
     }
 
     /// Replaces the price of blob gas (a block override of simulated calls).
@@ -161,9 +168,24 @@ impl<'a, I> Machine<'a, I> {
         }
     }
 
+    /// Overriding precompiles moves no warmth: the stock addresses stay warm, new ones are cold.
+    fn keep_warm_addresses(&mut self) {
+        let journal = &mut self.evm.ctx.journaled_state;
+        if journal.precompile_addresses().is_empty() {
+            journal.warm_precompiles(PrecompileProvider::<EvmContext<'a>>::warm_addresses(&self.evm.precompiles));
+        }
+    }
+
     /// The precompile at `from` answers at `to` instead (a state override of simulated calls).
     pub fn move_precompile(&mut self, from: Address, to: Address) -> bool {
+        self.keep_warm_addresses();
         self.evm.precompiles.move_precompiles([(from, to)]).is_ok()
+    }
+
+    /// Calls of `address` meet its code, if any, from now on.
+    pub fn remove_precompile(&mut self, address: &Address) {
+        self.keep_warm_addresses();
+        self.evm.precompiles.apply_precompile(address, |_| None);
     }
 
     pub fn is_precompile(&self, address: &Address) -> bool {
@@ -298,4 +320,39 @@ impl<'a, I: Inspect<'a>> Machine<'a, I> {
 pub(super) fn dao_accounts() -> (&'static [Address], Address) {
     use alloy_evm::eth::dao_fork::{DAO_HARDFORK_ACCOUNTS, DAO_HARDFORK_BENEFICIARY};
     (&DAO_HARDFORK_ACCOUNTS, DAO_HARDFORK_BENEFICIARY)
+}
+
+/// Gas that a transaction needs before it runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IntrinsicGas {
+    /// Consumed before the first instruction.
+    pub initial: u64,
+    /// Least gas charged for the calldata (EIP-7623); binds from Prague on.
+    pub floor: u64,
+}
+
+/// The parts of a transaction that its intrinsic gas depends on.
+#[derive(Clone, Debug, Default)]
+pub struct Payload {
+    pub input: Bytes,
+    pub is_create: bool,
+    /// Addresses and slots of the access list.
+    pub accounts: u64,
+    pub slots: u64,
+    /// Length of the EIP-7702 authorization list.
+    pub authorizations: u64,
+}
+
+/// Intrinsic gas under the rules of a fork.
+pub fn intrinsic_gas(fork: Fork, payload: &Payload) -> IntrinsicGas {
+    let params = GasParams::new_spec(spec_id(fork));
+    let gas = params.initial_tx_gas(
+        &payload.input,
+        payload.is_create,
+        payload.accounts,
+        payload.slots,
+        payload.authorizations,
+        None,
+    );
+    IntrinsicGas { initial: gas.initial_total_gas(), floor: gas.floor_gas() }
 }

@@ -62,6 +62,8 @@ pub struct Overlay<'a> {
     code: B256Map<Bytecode>,
     /// Hashes of blocks that exist only here (simulation); they shadow `base`.
     block_hashes: HashMap<u64, B256>,
+    /// An account that shows another code hash when it is loaded (see the handler's EIP-7610 rule).
+    pretended: Option<(Address, B256)>,
     /// Accounts committed since the last [`Overlay::take_step`]; kept only for chains that ask for steps.
     step: Option<Vec<Address>>,
 }
@@ -79,6 +81,7 @@ impl<'a> Overlay<'a> {
             accounts: AddressMap::default(),
             code: B256Map::default(),
             block_hashes: HashMap::default(),
+            pretended: None,
             step: None,
         }
     }
@@ -97,6 +100,26 @@ impl<'a> Overlay<'a> {
         Ok(self.entry(address)?.now.clone())
     }
 
+    /// [`Overlay::account`] without caching.
+    pub fn peek_account(&self, address: &Address) -> Result<Option<AccountInfo>, ReadError> {
+        match self.accounts.get(address) {
+            Some(entry) => Ok(entry.now.clone()),
+            None => self.base.account(address),
+        }
+    }
+
+    /// [`Overlay::slot`] without caching.
+    pub fn peek_slot(&self, address: &Address, key: &U256) -> Result<U256, ReadError> {
+        let Some(entry) = self.accounts.get(address) else {
+            return self.base.storage(address, key);
+        };
+        match entry.slots.get(key) {
+            Some(slot) => Ok(slot.now),
+            None if entry.wiped || entry.before.is_none() => Ok(U256::ZERO),
+            None => self.base.storage(address, key),
+        }
+    }
+
     pub fn slot(&mut self, address: Address, key: U256) -> Result<U256, ReadError> {
         let base = self.base;
         let entry = self.entry(address)?;
@@ -111,11 +134,24 @@ impl<'a> Overlay<'a> {
         }
     }
 
-    pub fn code(&mut self, hash: B256) -> Result<Bytes, ReadError> {
+    /// True if the account holds storage (EIP-7610 forbids to create a contract on top of it).
+    pub fn has_storage(&mut self, address: Address) -> Result<bool, ReadError> {
+        let base = self.base;
+        let entry = self.entry(address)?;
+        if entry.slots.values().any(|slot| !slot.now.is_zero()) {
+            return Ok(true);
+        }
+        if entry.wiped || entry.before.is_none() {
+            return Ok(false);
+        }
+        base.has_storage(&address)
+    }
+
+    pub fn code(&self, hash: B256) -> Result<Bytes, ReadError> {
         Ok(self.bytecode(hash)?.original_bytes())
     }
 
-    fn bytecode(&mut self, hash: B256) -> Result<Bytecode, ReadError> {
+    pub(super) fn bytecode(&self, hash: B256) -> Result<Bytecode, ReadError> {
         if hash == KECCAK256_EMPTY || hash.is_zero() {
             return Ok(Bytecode::default());
         }
@@ -195,6 +231,10 @@ impl<'a> Overlay<'a> {
             step.push(address);
         }
         Ok(())
+    }
+
+    pub(super) fn pretend_code(&mut self, shown: Option<(Address, B256)>) {
+        self.pretended = shown;
     }
 
     /// Takes over what a transaction did.
@@ -295,10 +335,11 @@ impl Database for Overlay<'_> {
     type Error = ReadError;
 
     fn basic(&mut self, address: Address) -> Result<Option<EvmInfo>, ReadError> {
+        let pretended = self.pretended.filter(|(shown, _)| *shown == address).map(|(_, hash)| hash);
         Ok(self.entry(address)?.now.as_ref().map(|info| EvmInfo {
             balance: info.balance,
             nonce: info.nonce,
-            code_hash: info.code_hash,
+            code_hash: pretended.unwrap_or(info.code_hash),
             account_id: None,
             code: None,
         }))

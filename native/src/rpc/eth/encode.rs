@@ -182,6 +182,7 @@ pub fn transaction_members(object: &mut Object<'_>, tx: &Transaction) {
     let parity = u64::from(signature.v());
     if tx.is_legacy() {
         let v = match tx.chain_id() {
+            _ if signature.r().is_zero() && signature.s().is_zero() => 0,
             Some(id) => u128::from(id) * 2 + 35 + u128::from(parity),
             None => u128::from(27 + parity),
         };

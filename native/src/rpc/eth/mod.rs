@@ -12,12 +12,16 @@ mod block_id;
 mod cache;
 pub mod call;
 mod chain;
+mod config;
 mod debug;
 pub mod encode;
 mod fees;
 pub mod logs;
 mod rlp;
+mod simulate;
 mod testing;
+#[cfg(test)]
+mod tests;
 pub mod transaction;
 
 pub use block_id::BlockId;
@@ -29,6 +33,7 @@ pub const METHODS: &[Method] = &[
     method("eth_blockNumber", Class::Inline, chain::block_number),
     method("eth_syncing", Class::Inline, chain::syncing),
     method("eth_coinbase", Class::Inline, chain::coinbase),
+    method("eth_config", Class::Inline, config::config),
     method("eth_capabilities", Class::Inline, chain::capabilities),
     method("eth_gasPrice", Class::Adaptive, fees::gas_price),
     method("eth_maxPriorityFeePerGas", Class::Adaptive, fees::max_priority_fee_per_gas),
@@ -66,6 +71,7 @@ pub const METHODS: &[Method] = &[
     method("eth_estimateGas", Class::Adaptive, call::estimate_gas),
     method("eth_createAccessList", Class::Heavy, call::create_access_list),
     method("eth_fillTransaction", Class::Heavy, call::fill_transaction),
+    method("eth_simulateV1", Class::Heavy, simulate::simulate_v1),
     method("debug_getRawBlock", Class::Inline, debug::get_raw_block),
     method("debug_getRawHeader", Class::Inline, debug::get_raw_header),
     method("debug_getRawReceipts", Class::Inline, debug::get_raw_receipts),

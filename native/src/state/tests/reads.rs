@@ -149,6 +149,19 @@ fn meta_values_are_kept_and_deleted() {
 }
 
 #[test]
+fn writing_a_meta_value_again_does_not_hide_the_next_commit() {
+    let store = store_with(&delta([]));
+    commit(&store, delta([(ALICE, account(0, 1))]));
+    for _ in 0..2 {
+        store.put_meta("snapshots", Some(b"1,2")).unwrap();
+        store.put_meta("nothing", None).unwrap();
+    }
+    let (head, _) = store.revert_to(0).unwrap();
+    assert_eq!(head.header.number, 0);
+    assert_eq!(store.view().unwrap().unwrap().head().header.number, 0);
+}
+
+#[test]
 fn code_is_found_by_its_hash() {
     let code = Bytes::from_static(&[0x60, 0x00]);
     let mut alloc = delta([(ALICE, account(0, 5))]);

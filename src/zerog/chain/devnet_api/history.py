@@ -113,8 +113,7 @@ async def reset(net: DevnetControl, forking: Any = None) -> None:
         raise RpcError(-32000, "fork mode is not part of this version: reset without a URL")
 
     def turn() -> None:
-        net.engine.drop_all_transactions()
-        net.engine.rollback(0, reinject=False)
+        net.engine.reset()
         net.engine.update_controls(
             time_offset=0,
             next_timestamp=None,

@@ -15,7 +15,7 @@ use super::memory::{MemoryRoots, MemoryState};
 use super::spec::MinGasUsed;
 use super::*;
 
-fn fixtures() -> Option<PathBuf> {
+pub(super) fn fixtures() -> Option<PathBuf> {
     let beside = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/fixtures");
     let path = std::env::var_os("ZEROG_FIXTURES").map_or(beside, PathBuf::from);
     if path.is_dir() {
@@ -46,6 +46,8 @@ fn signed(tx: Transaction) -> SignedTx {
         tx,
     }
 }
+
+mod public_calls;
 
 struct Chain {
     spec: ChainSpec,
@@ -214,7 +216,8 @@ fn every_changed_header_field_is_refused() {
     let mut queue = Queue::default();
     queue.waiting.push_back(transfer(&key(1), 0, 21_000));
     let built = chain.build(&attributes(5), &mut queue).block;
-    let changes: [(&str, fn(&mut Header)); 14] = [
+    type Change = (&'static str, fn(&mut Header));
+    let changes: [Change; 14] = [
         ("parentHash", |h| h.parent_hash.0[0] ^= 1),
         ("number", |h| h.number += 1),
         ("timestamp", |h| h.timestamp = 0),

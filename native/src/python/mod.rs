@@ -1,0 +1,21 @@
+//! The Python surface, nothing else. Structured values travel as JSON text, binary ones as bytes; what takes longer
+//! than 20 µs runs without the GIL; every error is a [`errors::NativeError`] with a kind.
+
+mod engine;
+mod errors;
+mod fixtures;
+mod keys;
+mod server;
+
+use pyo3::prelude::*;
+
+#[pymodule]
+fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("version", env!("CARGO_PKG_VERSION"))?;
+    module.add("NativeError", module.py().get_type::<errors::NativeError>())?;
+    module.add_class::<engine::Engine>()?;
+    module.add_class::<server::Server>()?;
+    module.add_class::<server::Reply>()?;
+    keys::register(module)?;
+    fixtures::register(module)
+}

@@ -1,0 +1,289 @@
+//! A TCP stream that notes when bytes last moved, and the watch that closes connections which hold theirs back.
+//!
+//! Instead of timers per request, one task looks at every connection once a second: a request that takes too long to
+//! arrive, a response that the client does not take, a connection that stays silent.
+
+use std::collections::HashMap;
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use parking_lot::Mutex;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::task::AbortHandle;
+
+/// Seconds since the server started, from 1 on; 0 stands for "never".
+#[derive(Debug)]
+pub struct Clock(AtomicU32);
+
+impl Default for Clock {
+    fn default() -> Clock {
+        Clock(AtomicU32::new(1))
+    }
+}
+
+impl Clock {
+    fn now(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What is known about one connection. All stores are relaxed: a second's inaccuracy does not matter.
+#[derive(Debug)]
+pub struct Activity {
+    clock: Arc<Clock>,
+    /// When a byte last moved either way.
+    moved: AtomicU32,
+    /// When the request under way began to arrive.
+    receiving: AtomicU32,
+    /// Since when a write waits for the peer.
+    blocked: AtomicU32,
+    /// A request is being answered: silence is ours.
+    answering: AtomicBool,
+    /// Frames come at any time: there is no request that must be complete.
+    streaming: AtomicBool,
+    task: Mutex<Option<AbortHandle>>,
+}
+
+impl Activity {
+    /// The request is complete; the answer is being made.
+    pub fn request_received(&self) {
+        self.receiving.store(0, Ordering::Relaxed);
+        self.answering.store(true, Ordering::Relaxed);
+    }
+
+    pub fn answer_ready(&self) {
+        self.answering.store(false, Ordering::Relaxed);
+        self.moved.store(self.clock.now(), Ordering::Relaxed);
+    }
+
+    /// The connection became a WebSocket, served by `task` from now on.
+    pub fn upgraded(&self, task: AbortHandle) {
+        self.streaming.store(true, Ordering::Relaxed);
+        self.receiving.store(0, Ordering::Relaxed);
+        *self.task.lock() = Some(task);
+    }
+
+    pub fn served_by(&self, task: AbortHandle) {
+        // An upgrade may have come first: its task stays.
+        self.task.lock().get_or_insert(task);
+    }
+
+    fn read(&self) {
+        let now = self.clock.now();
+        self.moved.store(now, Ordering::Relaxed);
+        if self.receiving.load(Ordering::Relaxed) == 0 && !self.streaming.load(Ordering::Relaxed) {
+            self.receiving.store(now, Ordering::Relaxed);
+        }
+    }
+
+    fn wrote<T>(&self, outcome: &Poll<io::Result<T>>) {
+        match outcome {
+            Poll::Ready(_) => {
+                self.moved.store(self.clock.now(), Ordering::Relaxed);
+                self.blocked.store(0, Ordering::Relaxed);
+            }
+            Poll::Pending => {
+                if self.blocked.load(Ordering::Relaxed) == 0 {
+                    self.blocked.store(self.clock.now(), Ordering::Relaxed);
+                }
+            }
+        }
+    }
+
+    /// True when the connection should be closed.
+    fn is_stale(&self, limits: Limits) -> bool {
+        let now = self.clock.now();
+        let beyond = |since: &AtomicU32, limit: u32| {
+            let since = since.load(Ordering::Relaxed);
+            since != 0 && now.saturating_sub(since) > limit
+        };
+        beyond(&self.blocked, limits.transfer)
+            || beyond(&self.receiving, limits.transfer)
+            || (!self.answering.load(Ordering::Relaxed) && beyond(&self.moved, limits.idle))
+    }
+}
+
+/// Seconds.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    pub transfer: u32,
+    pub idle: u32,
+}
+
+/// The open connections.
+#[derive(Default)]
+pub struct Connections {
+    clock: Arc<Clock>,
+    open: Mutex<HashMap<u64, Arc<Activity>>>,
+}
+
+/// Takes a connection out of the list when it ends, however it ends.
+pub struct Entry {
+    connections: Arc<Connections>,
+    id: u64,
+    pub activity: Arc<Activity>,
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.connections.open.lock().remove(&self.id);
+    }
+}
+
+impl Connections {
+    /// `None` when `max` are open already.
+    pub fn enter(self: &Arc<Connections>, id: u64, max: usize) -> Option<Entry> {
+        let activity = Arc::new(Activity {
+            clock: Arc::clone(&self.clock),
+            moved: AtomicU32::new(self.clock.now()),
+            receiving: AtomicU32::new(0),
+            blocked: AtomicU32::new(0),
+            answering: AtomicBool::new(false),
+            streaming: AtomicBool::new(false),
+            task: Mutex::new(None),
+        });
+        let mut open = self.open.lock();
+        if open.len() >= max {
+            return None;
+        }
+        open.insert(id, Arc::clone(&activity));
+        drop(open);
+        Some(Entry { connections: Arc::clone(self), id, activity })
+    }
+
+    #[cfg(test)]
+    fn count(&self) -> usize {
+        self.open.lock().len()
+    }
+
+    /// A second has passed: closes what is stale.
+    pub fn tick(&self, limits: Limits) {
+        self.clock.0.fetch_add(1, Ordering::Relaxed);
+        let stale: Vec<Arc<Activity>> =
+            self.open.lock().values().filter(|activity| activity.is_stale(limits)).cloned().collect();
+        for activity in stale {
+            if let Some(task) = activity.task.lock().take() {
+                task.abort();
+            }
+        }
+    }
+}
+
+/// The stream of one connection.
+pub struct Watched {
+    stream: TcpStream,
+    activity: Arc<Activity>,
+}
+
+impl Watched {
+    pub fn new(stream: TcpStream, activity: Arc<Activity>) -> Watched {
+        Watched { stream, activity }
+    }
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let outcome = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if buf.filled().len() > before {
+            self.activity.read();
+        }
+        outcome
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let outcome = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.activity.wrote(&outcome);
+        outcome
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let outcome = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.activity.wrote(&outcome);
+        outcome
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits { transfer: 10, idle: 100 };
+
+    fn pass(connections: &Connections, seconds: u32) {
+        connections.clock.0.fetch_add(seconds, Ordering::Relaxed);
+    }
+
+    fn entry() -> (Arc<Connections>, Entry) {
+        let connections = Arc::new(Connections::default());
+        let entry = connections.enter(1, 1).unwrap();
+        (connections, entry)
+    }
+
+    #[test]
+    fn a_request_that_trickles_in_becomes_stale() {
+        let (connections, entry) = entry();
+        entry.activity.read();
+        for _ in 0..11 {
+            pass(&connections, 1);
+            entry.activity.read();
+        }
+        assert!(entry.activity.is_stale(LIMITS));
+        entry.activity.request_received();
+        assert!(!entry.activity.is_stale(LIMITS));
+    }
+
+    #[test]
+    fn a_silent_connection_becomes_stale_later_and_never_while_answering() {
+        let (connections, entry) = entry();
+        entry.activity.request_received();
+        pass(&connections, 1_000);
+        assert!(!entry.activity.is_stale(LIMITS));
+        entry.activity.answer_ready();
+        pass(&connections, 100);
+        assert!(!entry.activity.is_stale(LIMITS));
+        pass(&connections, 1);
+        assert!(entry.activity.is_stale(LIMITS));
+    }
+
+    #[test]
+    fn a_client_that_does_not_read_becomes_stale() {
+        let (connections, entry) = entry();
+        entry.activity.wrote::<usize>(&Poll::Pending);
+        pass(&connections, 11);
+        assert!(entry.activity.is_stale(LIMITS));
+        entry.activity.wrote(&Poll::Ready(Ok(1usize)));
+        assert!(!entry.activity.is_stale(LIMITS));
+    }
+
+    #[test]
+    fn connections_are_bounded_and_leave_when_dropped() {
+        let (connections, entry) = entry();
+        assert!(connections.enter(2, 1).is_none());
+        drop(entry);
+        assert_eq!(connections.count(), 0);
+        assert!(connections.enter(2, 1).is_some());
+    }
+}

@@ -1,0 +1,286 @@
+"""The story that ``zerog demo`` tells: a proven answer moves money, nothing else does.
+
+Runs on a devnet in this process, with the real model. Every fact in the outcome is read from the
+chain: a refusal is a transaction that failed in a block, together with the error that the contract
+gave for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from zerog._native import keccak256
+from zerog.client import Account, Client, Contract, Devnet
+from zerog.contracts import INFERENCE_REGISTRY, VALIDATION_REGISTRY, artifact
+from zerog.errors import ContractReverted, InferenceError
+from zerog.inference.answer import Answer, Domain, Signatory
+from zerog.inference.engines import Engine
+from zerog.inference.onchain import gate_of, registry_of
+from zerog.inference.provider import GateProvider, GateRequest, request_of
+from zerog.inference.receipt import InferenceReceipt, sign
+
+GOOD_PROPOSAL = "Build a free online library for village schools."
+BAD_PROPOSAL = "Send all the money to my personal account."
+TREASURY = 50 * 10**18
+GRANT = 5 * 10**18
+FEE = 10**15
+_ATTACK_GAS = 2_000_000
+_DELIVERED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What the chain did with a forged answer.
+
+    ``error`` is the contract's error, decoded; ``block`` the block that holds the failed
+    transaction; ``refused`` whether it failed, and for the reason that it should.
+    """
+
+    title: str
+    error: str
+    block: int
+    refused: bool
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What happened, as the chain has it."""
+
+    answer: str = ""
+    receipt_hash: str = ""
+    verified_on_chain: bool = False
+    consumer_executed: bool = False
+    refusals: dict[str, Refusal] = field(default_factory=dict)
+
+    def summary(self) -> dict[str, Any]:
+        """The object that ``zerog demo --json`` prints."""
+        names = ("tampered", "stranger", "replay", "unsigned")
+        return {
+            "answer": self.answer,
+            "receiptHash": self.receipt_hash,
+            "verifiedOnChain": self.verified_on_chain,
+            "consumerExecuted": self.consumer_executed,
+            "rejected": {name: name in self.refusals and self.refusals[name].refused for name in names},
+        }
+
+    @property
+    def good(self) -> bool:
+        """Whether everything went as promised."""
+        summary = self.summary()
+        return self.verified_on_chain and self.consumer_executed and all(summary["rejected"].values())
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A line of the story: a heading, and facts by name."""
+
+    title: str
+    facts: dict[str, str]
+
+
+class Story:
+    """Plays the story step by step; `outcome` is complete when `play` is exhausted."""
+
+    def __init__(self, net: Devnet, load_engine: Callable[[], Engine]) -> None:
+        self.outcome = Outcome()
+        self._net = net
+        self._client: Client = net.client
+        self._load_engine = load_engine
+        self._owner, self._provider_account, self._applicant, self._attacker = net.accounts[:4]
+        self._gate = gate_of(self._client, self._attacker)
+        self._registry = registry_of(self._client)
+        self._validation = self._client.contract(VALIDATION_REGISTRY, artifact("ValidationRegistry").abi)
+
+    def play(self) -> Iterator[Step]:
+        """The steps, each after it has happened."""
+        yield Step(
+            "A devnet runs in this process",
+            {"chain id": str(self._net.chain_id), "JSON-RPC": self._net.url},
+        )
+        yield self._start_provider()
+        yield self._open_treasury()
+        first, question = self._propose(GOOD_PROPOSAL)
+        yield question
+        answer = self._provider.answer(first)
+        yield self._signed(answer)
+        yield self._verify(answer)
+        yield self._deliver(answer)
+        second, question = self._propose(BAD_PROPOSAL)
+        yield question
+        honest = self._provider.answer(second)
+        yield self._signed(honest)
+        yield from self._attacks(honest, answer)
+        yield self._deliver_rejection(honest)
+
+    # The honest part.
+
+    def _start_provider(self) -> Step:
+        engine = self._load_engine()
+        signer = Account.random()
+        domain = Domain(self._client.chain_id, bytes.fromhex(INFERENCE_REGISTRY[2:]))
+        signatory = Signatory(engine, signer.key, _raw(self._provider_account), domain)
+        self._provider = GateProvider(self._client, signatory, self._provider_account)
+        self._provider.enrol()
+        stake = self._registry.stakeOf(self._provider_account)
+        return Step(
+            "A provider loads the model, reproduces the reference logits and stakes",
+            {
+                "engine": engine.description,
+                "model": "0x" + engine.model_id.hex(),
+                "stake": f"{stake / 10**18:g} tokens",
+            },
+        )
+
+    def _open_treasury(self) -> Step:
+        compiled = artifact("GrantTreasury")
+        model = self._provider.model_id
+        self._treasury: Contract = self._client.deploy(
+            compiled.abi, compiled.bytecode, model, 0, account=self._owner, value=TREASURY
+        )
+        return Step(
+            'A treasury pays grants, but only on a proven "approve"',
+            {"contract": self._treasury.address, "holds": f"{TREASURY / 10**18:g} tokens"},
+        )
+
+    def _propose(self, proposal: str) -> tuple[GateRequest, Step]:
+        grant = self._treasury.grantCount()
+        self._treasury.propose(self._applicant, GRANT, proposal, account=self._applicant)
+        asked = self._treasury.ask(grant, proposal, account=self._applicant, value=FEE)
+        request = next(request_of(e) for e in self._gate.decode(asked) if e.name == "InferenceRequested")
+        return request, Step(
+            f"The treasury asks the gate about grant {grant}",
+            {"proposal": proposal, "request": "0x" + request.inquiry.request_id.hex()},
+        )
+
+    def _signed(self, answer: Answer) -> Step:
+        receipt = answer.receipt
+        return Step(
+            "The model answers, the provider signs",
+            {
+                "answer": _text(answer),
+                "tokens": f"{receipt.promptTokens} read, {receipt.outputTokens} written",
+                "receipt": "0x" + answer.receipt_hash.hex(),
+            },
+        )
+
+    def _verify(self, answer: Answer) -> Step:
+        ok, tier, receipt_hash = self._registry.verifyReceipt(answer.receipt.to_tuple(), answer.signature, 0)
+        self.outcome.answer = _text(answer)
+        self.outcome.receipt_hash = "0x" + receipt_hash.hex()
+        self.outcome.verified_on_chain = bool(ok) and receipt_hash == answer.receipt_hash
+        return Step(
+            "The registry on chain verifies the receipt",
+            {"verified": str(self.outcome.verified_on_chain), "tier": "SIGNED" if tier == 0 else str(tier)},
+        )
+
+    def _deliver(self, answer: Answer) -> Step:
+        before = self._client.balance(self._applicant)
+        done = self._fulfill(answer)
+        paid = [event for event in self._treasury.decode(done) if event.name == "GrantPaid"]
+        gained = self._client.balance(self._applicant) - before
+        state = self._gate.requestOf(answer.inquiry.request_id).state
+        self._validation.functions["requireValidated(bytes32,uint8)"](answer.receipt_hash, 0)
+        self.outcome.consumer_executed = state == _DELIVERED and len(paid) == 1 and gained == GRANT
+        return Step(
+            "The gate calls the treasury, the treasury pays",
+            {"block": str(done.block_number), "applicant received": f"{gained / 10**18:g} tokens"},
+        )
+
+    def _deliver_rejection(self, answer: Answer) -> Step:
+        before = self._client.balance(self._treasury)
+        done = self._fulfill(answer)
+        rejected = any(event.name == "GrantRejected" for event in self._treasury.decode(done))
+        kept = self._client.balance(self._treasury)
+        return Step(
+            "The genuine answer arrives: nothing is paid" if rejected and kept == before else "Money moved",
+            {"answer": _text(answer), "treasury holds": f"{kept / 10**18:g} tokens"},
+        )
+
+    def _fulfill(self, answer: Answer) -> Any:
+        return self._gate.fulfill(
+            answer.receipt.to_tuple(), answer.signature, answer.output, account=self._provider_account
+        )
+
+    # The attacks: an answer of the attacker's choice, brought to the gate in different disguises.
+
+    def _attacks(self, honest: Answer, used: Answer) -> Iterator[Step]:
+        wish = b"approve"
+        forged = msgspec.structs.replace(honest.receipt, outputHash=keccak256(wish))
+        stranger = sign(self._attacker.key, forged.digest(self._provider.domain.separator))
+        yield self._attack(
+            "tampered", "An altered answer", honest.receipt, honest.signature, wish, {"OutputMismatch"}
+        )
+        yield self._attack(
+            "tampered",
+            "An altered answer with an altered receipt",
+            forged,
+            honest.signature,
+            wish,
+            {"PoIBadSignature"},
+        )
+        yield self._attack("stranger", "A stranger's signature", forged, stranger, wish, {"PoIBadSignature"})
+        yield self._attack("unsigned", "No signature at all", forged, b"", wish, {"PoIBadSignature"})
+        yield self._attack(
+            "replay",
+            "The first, genuine answer again",
+            used.receipt,
+            used.signature,
+            used.output,
+            {"PoIReplayed"},
+        )
+
+    def _attack(
+        self,
+        name: str,
+        title: str,
+        receipt: InferenceReceipt,
+        signature: bytes,
+        output: bytes,
+        expected: set[str],
+    ) -> Step:
+        arguments = (receipt.to_tuple(), signature, output)
+        error = "accepted"
+        try:
+            self._gate.fulfill.call(*arguments)
+        except ContractReverted as refusal:
+            error = refusal.reason or refusal.message
+        # Sent all the same, past the check of gas estimation, so that a block records the refusal.
+        sent = self._client.submit(
+            to=self._gate,
+            input=self._gate.fulfill.encode(*arguments),
+            account=self._attacker,
+            gas=_ATTACK_GAS,
+        )
+        mined = self._client.wait(sent, check=False)
+        refused = not mined.success and error.partition("(")[0] in expected
+        earlier = self.outcome.refusals.get(name)
+        self.outcome.refusals[name] = Refusal(
+            title, error, mined.block_number, refused and (earlier is None or earlier.refused)
+        )
+        return Step(
+            f"{title} is {'refused' if refused else 'ACCEPTED'}",
+            {"contract answers": error.partition("(")[0], "failed in block": str(mined.block_number)},
+        )
+
+
+def load_engine(weights: Path) -> Engine:
+    """The embedded engine."""
+    from zerog.inference.engines.llama_cpp import LlamaCppEngine
+
+    return LlamaCppEngine(weights)
+
+
+def _text(answer: Answer) -> str:
+    try:
+        return answer.output.decode()
+    except UnicodeDecodeError as error:
+        raise InferenceError("the answer is not text") from error
+
+
+def _raw(account: Account) -> bytes:
+    return bytes.fromhex(account.address[2:])

@@ -1,0 +1,245 @@
+"""llama.cpp in this process, in the settings whose results repeat bit for bit.
+
+Source: specification of Proof-of-Inference, "Determinism of llama.cpp on CPU". Flash attention on,
+micro-batches of at most 32, f16 KV cache, decoding on one thread: then a single prefill reproduces
+every row of a decode, which is what makes audits cheap. Any other setting is another engine id.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from zerog._native import keccak256
+from zerog.contracts import ENGINES, MODELS
+from zerog.errors import InferenceError
+from zerog.inference.engines import DeterminismClass, FinishReason, Generation
+from zerog.inference.logits import Logits, trace_step
+from zerog.inference.prompt import parse_request, render_chatml
+from zerog.inference.receipt import SamplingParams, model_id
+from zerog.inference.sampling import check_params, choose
+from zerog.inference.trace import TraceStep
+
+CONTEXT = 2048
+"""Tokens of prompt and answer together."""
+BATCH = 32
+_FLASH_ATTENTION_ON = 1
+_KV_F16 = 1
+_SEQUENCE = 0
+_SUPPORTED_VERSION = "0.2.18"
+
+
+class LlamaCppEngine:
+    """SmolLM2-135M-Instruct through the ``cyllama`` wheel, class *exact*.
+
+    Parameters
+    ----------
+    weights : path of the GGUF file; the caller has verified its hash (`zerog.inference.weights`).
+    """
+
+    description = ENGINES[0].name
+    determinism = DeterminismClass.EXACT
+
+    def __init__(self, weights: Path) -> None:
+        llama = _import_cyllama()
+        self._llama = llama
+        self._lock = threading.Lock()
+        self._model = _load(llama, weights)
+        self._vocabulary = self._model.get_vocab()
+        self._context = llama.LlamaContext(self._model, _context_params(llama), False)
+        self._batch = llama.LlamaBatch(n_tokens=BATCH, embd=0, n_seq_max=1)
+        size = self._vocabulary.n_vocab
+        self._control = [self._vocabulary.get_text(t) for t in range(size) if self._vocabulary.is_control(t)]
+        self._ending = frozenset(t for t in range(size) if self._vocabulary.is_eog(t))
+        identity = MODELS[0]
+        self.model_id = model_id(
+            bytes.fromhex(identity.weights_root[2:]),
+            bytes.fromhex(identity.tokenizer_hash[2:]),
+            keccak256(identity.chat_template.encode()),
+            identity.quantisation,
+        )
+
+    def prompt_tokens(self, request: bytes) -> list[int]:
+        """Ids of the tokens that the model reads for a request."""
+        prompt = render_chatml(parse_request(request), self._control)
+        tokens: list[int] = self._vocabulary.tokenize(prompt, False, True)
+        return tokens
+
+    def generate(
+        self, request: bytes, params: SamplingParams, stop_strings: Sequence[str] = ()
+    ) -> Generation:
+        """Answers a request; see `Engine.generate`."""
+        check_params(params)
+        prompt = self.prompt_tokens(request)
+        if len(prompt) + params.maxTokens > CONTEXT:
+            raise InferenceError(
+                f"{len(prompt)} prompt tokens and maxTokens = {params.maxTokens} exceed"
+                f" the context of {CONTEXT} tokens"
+            )
+        with self._lock:
+            return self._generate(prompt, params, stop_strings)
+
+    def replay(self, request: bytes, tokens: Sequence[int]) -> Iterator[Logits]:
+        """The rows that chose ``tokens``, by one prefill; see `Engine.replay`.
+
+        Raises
+        ------
+        InferenceError : a token id is outside the vocabulary or the whole exceeds the context.
+        """
+        size = self._vocabulary.n_vocab
+        if bad := [t for t in tokens if not 0 <= t < size]:
+            raise InferenceError(f"token {bad[0]} is outside the vocabulary of {size}")
+        prompt = self.prompt_tokens(request)
+        if len(prompt) + len(tokens) > CONTEXT:
+            raise InferenceError(f"{len(prompt) + len(tokens)} tokens exceed the context of {CONTEXT}")
+        if not tokens:
+            return
+        with self._lock:
+            self._context.kv_cache_clear()
+            # The row at position i chooses token i + 1: the last token's own row is not needed.
+            yield from self._prefill([*prompt, *tokens[:-1]], first_row=len(prompt) - 1)
+
+    def ending(
+        self, tokens: Sequence[int], params: SamplingParams, stop_strings: Sequence[str]
+    ) -> tuple[bytes, FinishReason] | None:
+        """Output and reason when a generation of ``tokens`` ends here; see `Engine.ending`."""
+        if tokens[-1] in self._ending:
+            return self._text(tokens[:-1]), FinishReason.END_TOKEN
+        if stop_strings:
+            output = self._text(tokens)
+            cuts = [at for stop in stop_strings if (at := output.find(stop.encode())) >= 0]
+            if cuts:
+                return output[: min(cuts)], FinishReason.STOP_STRING
+        if len(tokens) >= params.maxTokens:
+            return self._text(tokens), FinishReason.LENGTH
+        return None
+
+    def close(self) -> None:
+        """Frees context and model."""
+        with self._lock:
+            self._batch.close()
+            self._context.close()
+            self._model.close()
+
+    def _generate(self, prompt: list[int], params: SamplingParams, stop_strings: Sequence[str]) -> Generation:
+        self._context.kv_cache_clear()
+        (row,) = self._prefill(prompt, first_row=len(prompt) - 1)
+        tokens: list[int] = []
+        steps: list[TraceStep] = []
+        while True:
+            token = choose(row, params, len(tokens), [*prompt, *tokens])
+            steps.append(trace_step(token, row))
+            tokens.append(token)
+            if (end := self.ending(tokens, params, stop_strings)) is not None:
+                output, reason = end
+                return Generation(output, len(prompt), tuple(steps), reason)
+            row = self._decode_one(token, len(prompt) + len(tokens) - 1)
+
+    def _prefill(self, tokens: Sequence[int], first_row: int) -> Iterator[Logits]:
+        """Feeds tokens from position 0 in full batches; yields the rows from position ``first_row`` on."""
+        for start in range(0, len(tokens), BATCH):
+            chunk = tokens[start : start + BATCH]
+            self._batch.clear()
+            for offset, token in enumerate(chunk):
+                self._batch.add(token, start + offset, [_SEQUENCE], start + offset >= first_row)
+            self._decode()
+            for offset in range(len(chunk)):
+                if start + offset >= first_row:
+                    yield self._row(offset)
+
+    def _decode_one(self, token: int, position: int) -> Logits:
+        self._batch.clear()
+        self._batch.add(token, position, [_SEQUENCE], True)
+        self._decode()
+        return self._row(0)
+
+    def _decode(self) -> None:
+        try:
+            self._context.decode(self._batch)
+        except (ValueError, RuntimeError, InterruptedError) as error:
+            raise InferenceError(f"llama.cpp failed: {error}") from error
+
+    def _row(self, index: int) -> Logits:
+        return np.array(self._context.get_logits_ith(index), dtype=np.float32)
+
+    def _text(self, tokens: Sequence[int]) -> bytes:
+        return b"".join(map(self._piece, tokens))
+
+    def _piece(self, token: int) -> bytes:
+        text: str = self._vocabulary.get_text(token)
+        if self._vocabulary.is_control(token):
+            return b""
+        try:
+            return bytes(_BYTE_OF[character] for character in text)
+        except KeyError:
+            return text.encode()
+
+
+def default_threads(cores: int | None) -> int:
+    """Threads for prefill: all cores but one. With every core busy, generation collapses."""
+    return max(1, (cores or 1) - 1)
+
+
+def _import_cyllama() -> Any:
+    try:
+        import cyllama
+        from cyllama.llama import llama_cpp
+    except ImportError as error:
+        raise InferenceError(
+            f"the embedded engine is not installed: {error}", hint="pip install 'zerog[inference]'"
+        ) from None
+    version = getattr(cyllama, "__version__", _SUPPORTED_VERSION)
+    if version != _SUPPORTED_VERSION:
+        raise InferenceError(
+            f"cyllama {version} is another engine than the declared {_SUPPORTED_VERSION}",
+            hint=f"pip install cyllama=={_SUPPORTED_VERSION}",
+        )
+    llama_cpp.disable_logging()
+    return llama_cpp
+
+
+def _load(llama: Any, weights: Path) -> Any:
+    if not weights.is_file():
+        raise InferenceError(f"there are no weights at {weights}", hint="run: zerog infer fetch")
+
+    # cyllama 0.2.18 reads model.n_vocab in get_logits_ith, an attribute that its model class lacks.
+    class ModelWithVocabularySize(llama.LlamaModel):  # type: ignore[misc]
+        n_vocab = 0
+
+    params = llama.LlamaModelParams()
+    params.n_gpu_layers = 0
+    try:
+        model = ModelWithVocabularySize(str(weights), params, False)
+    except (ValueError, RuntimeError, OSError) as error:
+        raise InferenceError(f"llama.cpp cannot load {weights}: {error}") from error
+    ModelWithVocabularySize.n_vocab = model.get_vocab().n_vocab
+    return model
+
+
+def _context_params(llama: Any) -> Any:
+    params = llama.LlamaContextParams()
+    params.n_ctx = CONTEXT
+    params.n_batch = BATCH
+    params.n_ubatch = BATCH
+    params.n_seq_max = 1
+    params.flash_attn_type = _FLASH_ATTENTION_ON
+    params.type_k = _KV_F16
+    params.type_v = _KV_F16
+    params.n_threads = 1
+    params.n_threads_batch = default_threads(os.cpu_count())
+    return params
+
+
+def _byte_of_character() -> dict[str, int]:
+    """The printable stand-ins that GPT-2's byte-level vocabulary uses, back to bytes."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(0x100) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {chr(0x100 + i): byte for i, byte in enumerate(others)}
+
+
+_BYTE_OF = _byte_of_character()

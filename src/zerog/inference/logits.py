@@ -1,0 +1,59 @@
+"""Arithmetic on one row of logits: ranking, log-softmax, and its commitment in the trace.
+
+Log-probabilities are always this module's own float64 log-softmax, never what an engine reports:
+reported values differ by about 1e-4.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zerog._native import keccak256
+from zerog.errors import InferenceError
+from zerog.inference.trace import PAIRS, QUANTUM, TraceStep
+
+Logits: TypeAlias = NDArray[np.float32]
+"""One row of logits, shape (vocabulary,), unnormalised."""
+
+
+def trace_step(token: int, row: Logits) -> TraceStep:
+    """Commitment to the row that chose ``token``.
+
+    Raises
+    ------
+    InferenceError : the row holds NaN or infinity, which must never be signed.
+    """
+    require_finite(row)
+    top = ranked(row, PAIRS)
+    # rint rounds halves to even, as the protocol asks.
+    quanta = np.rint(log_softmax(row)[top] * QUANTUM)
+    pairs = tuple((int(i), int(q)) for i, q in zip(top, quanta, strict=True))
+    return TraceStep(token, keccak256(row.astype("<f4", copy=False).tobytes()), pairs)
+
+
+def ranked(row: NDArray[np.floating], count: int) -> NDArray[np.int64]:
+    """Ids of the ``count`` largest logits by (logit descending, id ascending)."""
+    count = min(count, len(row))
+    threshold = np.partition(row, len(row) - count)[len(row) - count]
+    candidates = np.flatnonzero(row >= threshold)
+    # A stable sort of ascending ids by falling logit keeps the lower id first in a tie.
+    order = np.argsort(-row[candidates], kind="stable")
+    return candidates[order][:count]
+
+
+def log_softmax(row: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Natural log-probabilities in float64."""
+    wide = row.astype(np.float64)
+    shifted = wide - wide.max()
+    return np.asarray(shifted - np.log(np.exp(shifted).sum()))
+
+
+def require_finite(row: NDArray[np.floating]) -> None:
+    """Raises `InferenceError` when a logit is NaN or infinite."""
+    finite = np.isfinite(row)
+    if not finite.all():
+        bad = int(np.flatnonzero(~finite)[0])
+        raise InferenceError(f"the engine produced the logit {row[bad]} for token {bad}: nothing is signed")

@@ -1,0 +1,111 @@
+"""The inference service of a node: a provider that costs nothing until somebody asks.
+
+It watches the gate. The first request makes it load the model, check itself against the known
+answer, register with stake and answer; after that it stays. Its JSON-RPC methods hand out what the
+chain does not keep: ``poi_transcript`` and ``poi_status``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from zerog._native import keccak256
+from zerog.contracts import INFERENCE_REGISTRY, MODELS
+from zerog.contracts.genesis import model_id
+from zerog.errors import InferenceError, InvalidParams, ZerogError
+from zerog.inference.answer import Domain, Signatory
+from zerog.inference.encoding import parse_hex
+from zerog.inference.provider import GateProvider, RequestFeed
+from zerog.inference.weights import SMOLLM2, fetch, find
+
+if TYPE_CHECKING:
+    from zerog.client import Client
+
+log = logging.getLogger("zerog.inference")
+
+POLL = 0.25
+"""Seconds between looks at the chain."""
+
+
+class InferenceService:
+    """See the module's docstring.
+
+    Parameters
+    ----------
+    connect : gives a client of the node; called once the node answers.
+    account : 0x-address of an account that the node holds; it stakes and pays gas.
+    key : signing key of the receipts, 32 bytes.
+    """
+
+    name = "inference"
+
+    def __init__(self, connect: Callable[[], Client], account: str, key: bytes) -> None:
+        self._connect = connect
+        self._account = account
+        self._key = key
+        self._provider: GateProvider | None = None
+        self._failure: str | None = None
+
+    def methods(self) -> Mapping[str, Callable[[Any], Awaitable[Any]]]:
+        """``poi_transcript(receiptHash)`` and ``poi_status()``."""
+        return {"poi_transcript": self._transcript, "poi_status": self._status}
+
+    async def run(self) -> None:
+        """Serves until cancelled."""
+        stop = threading.Event()
+        try:
+            await asyncio.to_thread(self._serve, stop)
+        finally:
+            stop.set()
+
+    def _serve(self, stop: threading.Event) -> None:
+        client = self._connect()
+        feed = RequestFeed(client, model_id(MODELS[0], keccak256))
+        try:
+            while not any(map(feed.is_open, feed.new())):
+                if stop.wait(POLL):
+                    return
+            self._provider = self._start(client)
+        except ZerogError as error:
+            self._failure = str(error)
+            raise
+        self._failure = None
+        self._provider.run(stop, POLL)
+
+    def _start(self, client: Client) -> GateProvider:
+        if find(SMOLLM2) is None:
+            raise InferenceError(f"{SMOLLM2.name} is not on this machine", hint="run: zerog infer fetch")
+        from zerog.inference.engines.llama_cpp import LlamaCppEngine
+
+        engine = LlamaCppEngine(fetch(SMOLLM2))
+        domain = Domain(client.chain_id, bytes.fromhex(INFERENCE_REGISTRY[2:]))
+        signatory = Signatory(engine, self._key, bytes.fromhex(self._account[2:]), domain)
+        provider = GateProvider(client, signatory, self._account)
+        provider.enrol()
+        return provider
+
+    async def _transcript(self, params: Any) -> Any:
+        from zerog.inference.transcript import encode_transcript
+
+        if not isinstance(params, list) or len(params) != 1:
+            raise InvalidParams("poi_transcript takes one parameter, the receipt hash")
+        try:
+            receipt_hash = parse_hex(params[0], 32, "the receipt hash")
+        except InferenceError as error:
+            raise InvalidParams(error.message) from None
+        known = self._provider.transcripts.get(receipt_hash) if self._provider else None
+        return None if known is None else msgspec.Raw(encode_transcript(known))
+
+    async def _status(self, params: Any) -> Any:
+        return {
+            "model": MODELS[0].name,
+            "account": self._account,
+            "state": "serving" if self._provider else "waiting",
+            "failure": self._failure,
+        }
