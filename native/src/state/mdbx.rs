@@ -83,7 +83,8 @@ impl Mdbx {
             databases[table as usize] = tx.create_db(Some(table.name()), DatabaseFlags::empty())?;
         }
         tx.commit()?;
-        let data = File::open(path.join(DATA_FILE)).map_err(|error| MdbxError::Other(error.raw_os_error().unwrap_or(0)))?;
+        let data =
+            File::open(path.join(DATA_FILE)).map_err(|error| MdbxError::Other(error.raw_os_error().unwrap_or(0)))?;
         Ok(Arc::new(Mdbx { idle: Mutex::new(Vec::new()), databases, env, max_bytes, data, gate: Mutex::new(()) }))
     }
 
@@ -315,10 +316,6 @@ impl WriteTxn<'_> {
         self.tx.id().map_err(|error| self.mdbx.write_error(error))
     }
 
-    pub(super) fn get(&self, table: Table, key: &[u8]) -> Result<Option<Cow<'_, [u8]>>, StateError> {
-        self.tx.get(self.mdbx.database(table).dbi(), key).map_err(|error| self.codec_error(error))
-    }
-
     pub(super) fn put(&self, table: Table, key: &[u8], value: &[u8]) -> Result<(), StateError> {
         let database = self.mdbx.database(table);
         self.tx.put(database, key, value, WriteFlags::UPSERT).map_err(|error| self.mdbx.write_error(error))
@@ -336,10 +333,6 @@ impl WriteTxn<'_> {
     pub(super) fn commit(self) -> Result<(), StateError> {
         let mdbx = self.mdbx;
         self.tx.commit().map_err(|error| mdbx.write_error(error))
-    }
-
-    fn codec_error(&self, error: signet_libmdbx::ReadError) -> StateError {
-        codec_error(self.mdbx, error)
     }
 }
 
