@@ -104,6 +104,17 @@ impl View {
         Ok(row.map(codec::decode_transaction).transpose()?)
     }
 
+    /// The hashes of a block's transactions, without decoding them; `None` beyond the head.
+    pub fn transaction_hashes(&self, number: u64) -> Result<Option<Vec<B256>>, ReadError> {
+        let Some(count) = self.transaction_count(number)? else { return Ok(None) };
+        let mut hashes = Vec::with_capacity(count as usize);
+        self.rows(number, Row::Transaction, &mut |row| {
+            hashes.push(codec::decode_transaction_hash(row)?);
+            Ok(())
+        })?;
+        Ok(Some(hashes))
+    }
+
     /// Where a transaction stands.
     pub fn locate(&self, hash: &B256) -> Result<Option<TxLocation>, ReadError> {
         Ok(self.txn.get(Table::Hashes, hash.as_slice())?.and_then(codec::decode_location))

@@ -9,20 +9,20 @@ use super::block_id::{pending_block, BlockId};
 use super::cache::{self, Receipts};
 use super::encode::{self, LogEncoder, Transactions};
 use crate::execution::ChainSpec;
-use crate::primitives::SealedBlock;
+use crate::primitives::{ExecutedBlock, SealedBlock};
 use crate::rpc::{Json, Params, RpcError, Scope};
 
 /// A block to show and whether it is the pending one.
 enum Found {
     Committed(Arc<SealedBlock>),
-    Pending(SealedBlock),
+    Pending(Arc<ExecutedBlock>),
 }
 
 impl Found {
     fn block(&self) -> &SealedBlock {
         match self {
             Found::Committed(block) => block,
-            Found::Pending(block) => block,
+            Found::Pending(executed) => &executed.block,
         }
     }
 
@@ -34,7 +34,7 @@ impl Found {
 fn find(scope: &Scope<'_>, id: BlockId) -> Result<Option<Found>, RpcError> {
     let view = scope.view()?;
     if id == BlockId::Pending {
-        return Ok(pending_block(scope)?.map(|executed| Found::Pending(executed.block.clone())));
+        return Ok(pending_block(scope)?.map(Found::Pending));
     }
     let Some(number) = id.number(view)? else { return Ok(None) };
     Ok(cache::block(scope, view, number)?.map(Found::Committed))
@@ -169,7 +169,8 @@ pub fn get_block_receipts(scope: &Scope<'_>, params: Params<'_>, out: &mut Json)
     if id == BlockId::Pending {
         match pending_block(scope)? {
             Some(executed) => {
-                write_receipts(&spec, &executed.block, &Receipts::new(executed.receipts.clone()), out);
+                let receipts = Receipts::new(executed.receipts.clone(), Vec::new());
+                write_receipts(&spec, &executed.block, &receipts, out);
             }
             None => out.null(),
         }

@@ -44,14 +44,16 @@ impl<V> Weighted<V> {
     }
 }
 
-/// The receipts of a block, and where in the block's log sequence each one's logs begin.
+/// The receipts of a block with what their answers need beside them.
 pub struct Receipts {
     pub list: Vec<Receipt>,
+    /// Where in the block's sequence of logs each receipt's begin.
     pub first_logs: Vec<u64>,
+    pub transaction_hashes: Vec<B256>,
 }
 
 impl Receipts {
-    pub fn new(list: Vec<Receipt>) -> Receipts {
+    pub fn new(list: Vec<Receipt>, transaction_hashes: Vec<B256>) -> Receipts {
         let first_logs = list
             .iter()
             .scan(0u64, |next, receipt| {
@@ -60,7 +62,7 @@ impl Receipts {
                 Some(first)
             })
             .collect();
-        Receipts { list, first_logs }
+        Receipts { list, first_logs, transaction_hashes }
     }
 }
 
@@ -98,8 +100,10 @@ pub fn receipts(scope: &Scope<'_>, view: &View, number: u64) -> Result<Option<Ar
     if let Some(receipts) = cache.lock().get(&hash) {
         return Ok(Some(receipts));
     }
-    let Some(list) = view.receipts(number)? else { return Ok(None) };
-    let receipts = Arc::new(Receipts::new(list));
+    let (Some(list), Some(hashes)) = (view.receipts(number)?, view.transaction_hashes(number)?) else {
+        return Ok(None);
+    };
+    let receipts = Arc::new(Receipts::new(list, hashes));
     cache.lock().insert(hash, Arc::clone(&receipts), receipts_weight(&receipts));
     Ok(Some(receipts))
 }
@@ -112,7 +116,7 @@ fn block_weight(block: &SealedBlock) -> usize {
 fn receipts_weight(receipts: &Receipts) -> usize {
     let of = |receipt: &Receipt| {
         let logs: usize = receipt.logs.iter().map(|log| 120 + 32 * log.topics().len() + log.data.data.len()).sum();
-        400 + logs
+        440 + logs
     };
     100 + receipts.list.iter().map(of).sum::<usize>()
 }

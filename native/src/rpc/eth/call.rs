@@ -10,9 +10,9 @@ use serde_json::value::RawValue;
 
 use super::block_id::{with_context, BlockId};
 use super::encode;
-use super::fees;
 use crate::execution::{self, CallOptions};
 use crate::rpc::params::{invalid, missing};
+use crate::rpc::sending;
 use crate::rpc::{Json, Params, RpcError, Scope};
 
 /// A transaction object as clients send it. Differs from alloy's type by what it refuses and how fast it reads.
@@ -131,112 +131,13 @@ pub fn create_access_list(scope: &Scope<'_>, params: Params<'_>, out: &mut Json)
     Ok(())
 }
 
-/// Fills what a transaction object leaves open: nonce, gas, fees, chain id.
-pub fn complete(scope: &Scope<'_>, mut request: TransactionRequest) -> Result<TransactionRequest, RpcError> {
-    let refuse = |why: &'static str| Err(RpcError::server(why));
-    if let (Some(input), Some(data)) = (&request.input.input, &request.input.data) {
-        if input != data {
-            return refuse(
-                r#"both "data" and "input" are set and not equal. Please use "input" to pass transaction call data"#,
-            );
-        }
-    }
-    let creates = !matches!(request.to, Some(TxKind::Call(_)));
-    if creates && request.input.input().is_none_or(|data| data.is_empty()) {
-        return refuse("contract creation without any data provided");
-    }
-    if creates && request.blob_versioned_hashes.is_some() {
-        return refuse(r#"missing "to" in blob transaction"#);
-    }
-    if creates && request.authorization_list.is_some() {
-        return refuse(r#"authorizationList provided for contract creation, but "to" field is missing"#);
-    }
-    complete_fees(scope, &mut request)?;
-    let chain_id = scope.engine().spec().chain_id;
-    if request.chain_id.is_some_and(|have| have != chain_id) {
-        let have = request.chain_id.unwrap_or_default();
-        return Err(RpcError::server(format!("chainId does not match node's (have={have}, want={chain_id})")));
-    }
-    request.chain_id = Some(chain_id);
-    request.value.get_or_insert(U256::ZERO);
-    if request.nonce.is_none() {
-        let from = request.from.unwrap_or_default();
-        request.nonce = Some(next_nonce(scope, &from)?);
-    }
-    if request.gas.is_none() {
-        let options =
-            CallOptions { gas_cap: scope.config().gas_cap, deadline: Some(scope.deadline()), ..CallOptions::default() };
-        let spec = scope.engine().spec();
-        // Estimated on the block that the transaction will be part of: earlier ones of the sender wait in the pool.
-        let unsent = TransactionRequest { nonce: None, ..request.clone() };
-        request.gas = Some(with_context(scope, BlockId::Pending, |context, state| {
-            Ok(execution::estimate_gas(&spec, context, state, &unsent, &options)?)
-        })?);
-    }
-    Ok(request)
-}
-
-/// The next nonce of `address`, counting what waits in the pool.
-pub fn next_nonce(scope: &Scope<'_>, address: &Address) -> Result<u64, RpcError> {
-    use crate::primitives::StateRead;
-    if let Some(nonce) = scope.engine().pool().next_nonce(address) {
-        return Ok(nonce);
-    }
-    Ok(scope.view()?.latest().account(address)?.map_or(0, |info| info.nonce))
-}
-
-fn complete_fees(scope: &Scope<'_>, request: &mut TransactionRequest) -> Result<(), RpcError> {
-    let dynamic = request.max_fee_per_gas.is_some() || request.max_priority_fee_per_gas.is_some();
-    if request.gas_price.is_some() && dynamic {
-        return Err(RpcError::server("both gasPrice and (maxFeePerGas or maxPriorityFeePerGas) specified"));
-    }
-    if request.gas_price.is_some() && request.authorization_list.is_some() {
-        return Err(RpcError::server("both gasPrice and authorizationList specified"));
-    }
-    if request.blob_versioned_hashes.is_some() && request.max_fee_per_blob_gas.is_none() {
-        let price = scope.engine().pool_context().blob_base_fee;
-        request.max_fee_per_blob_gas = Some(price.saturating_mul(2));
-    }
-    if request.gas_price.is_some() {
-        return Ok(());
-    }
-    let Some(base_fee) = fees::next_base_fee(scope)? else {
-        if dynamic {
-            return Err(RpcError::server(
-                "maxFeePerGas and maxPriorityFeePerGas are not valid before London is active",
-            ));
-        }
-        request.gas_price = Some(fees::suggested_tip(scope)?);
-        return Ok(());
-    };
-    if request.transaction_type.is_some_and(|kind| kind < 2) && !dynamic {
-        request.gas_price = Some(fees::suggested_tip(scope)? + u128::from(base_fee));
-        return Ok(());
-    }
-    let tip = match (request.max_priority_fee_per_gas, request.max_fee_per_gas) {
-        (Some(tip), _) => tip,
-        (None, Some(cap)) => fees::suggested_tip(scope)?.min(cap),
-        (None, None) => fees::suggested_tip(scope)?,
-    };
-    // Twice the base fee: it stays valid while the fee rises for some blocks.
-    let cap = request.max_fee_per_gas.unwrap_or(tip.saturating_add(2 * u128::from(base_fee)));
-    if cap < tip {
-        return Err(RpcError::server(format!("maxFeePerGas ({cap}) < maxPriorityFeePerGas ({tip})")));
-    }
-    request.max_priority_fee_per_gas = Some(tip);
-    request.max_fee_per_gas = Some(cap);
-    Ok(())
-}
-
 /// The unsigned transaction with every field filled, as bytes and as an object.
 pub fn fill_transaction(scope: &Scope<'_>, params: Params<'_>, out: &mut Json) -> Result<(), RpcError> {
     params.at_most(1)?;
-    let request = complete(scope, request_argument(&params, 0)?)?;
-    let unsigned = request
-        .build_consensus_tx()
-        .map_err(|error| RpcError::invalid_params(format!("the transaction is incomplete: {}", error.error)))?;
+    let mut request = request_argument(&params, 0)?;
+    request.from.get_or_insert(Address::ZERO);
     let signature = Signature::new(U256::ZERO, U256::ZERO, false);
-    let envelope = match unsigned {
+    let envelope = match sending::fill(scope, request)?.tx {
         TypedTransaction::Legacy(tx) => tx.into_signed(signature).into(),
         TypedTransaction::Eip2930(tx) => tx.into_signed(signature).into(),
         TypedTransaction::Eip1559(tx) => tx.into_signed(signature).into(),

@@ -14,6 +14,9 @@ use crate::execution::{self, CallOptions};
 use crate::primitives::SealedBlock;
 use crate::rpc::{Json, Params, RpcError, Scope};
 
+/// A transaction's hash and its trace, or why it has none.
+type Traced = (B256, Result<GethTrace, String>);
+
 /// A block by number, tag or hash, as the `debug` methods take it; an error when there is none.
 fn existing_block(scope: &Scope<'_>, id: BlockId) -> Result<Arc<SealedBlock>, RpcError> {
     let view = scope.view()?;
@@ -80,7 +83,7 @@ fn trace(
     number: u64,
     only: Option<usize>,
     options: &GethDebugTracingOptions,
-) -> Result<Vec<(B256, Result<GethTrace, String>)>, RpcError> {
+) -> Result<Vec<Traced>, RpcError> {
     let view = scope.view()?;
     let id = BlockId::Number(number);
     let Some(parent) = number.checked_sub(1) else {

@@ -188,12 +188,16 @@ pub fn write_logs(scope: &Scope<'_>, query: &LogQuery, out: &mut Json) -> Result
         if !query.filter.may_match(&header.logs_bloom) {
             continue;
         }
-        let (Some(block), Some(receipts)) = (cache::block(scope, view, number)?, cache::receipts(scope, view, number)?)
-        else {
+        let (Some(hash), Some(receipts)) = (view.hash(number)?, cache::receipts(scope, view, number)?) else {
             continue;
         };
-        let first = out.len() == start + 1;
-        write_block_logs(&query.filter, &block, &receipts.list, first, out);
+        let encoder = LogEncoder::new(&hash, number, header.timestamp, false);
+        for_each_match(&query.filter, &receipts.list, &mut |tx_index, log_index, log| {
+            if out.len() > start + 1 {
+                out.byte(b',');
+            }
+            encoder.write(out, log, &receipts.transaction_hashes[tx_index], tx_index as u64, log_index);
+        });
         if out.len() - start > scope.config().max_result {
             let limit = scope.config().max_result;
             return Err(RpcError::limit(format!("query result exceeds {limit} bytes, narrow the block range")));
@@ -206,19 +210,13 @@ pub fn write_logs(scope: &Scope<'_>, query: &LogQuery, out: &mut Json) -> Result
     Ok(())
 }
 
-/// Appends the matching logs of one block, separated by commas; `first` when nothing stands before them in the array.
-fn write_block_logs(filter: &LogFilter, block: &SealedBlock, receipts: &[Receipt], first: bool, out: &mut Json) {
-    let encoder = LogEncoder::of(block);
-    let mut first = first;
-    let mut log_index = 0u64;
-    for (tx_index, (tx, receipt)) in block.transactions.iter().zip(receipts).enumerate() {
+/// Hands every matching log of a block to `take`: index of its transaction, its own index within the block, itself.
+fn for_each_match(filter: &LogFilter, receipts: &[Receipt], take: &mut dyn FnMut(usize, u64, &Log)) {
+    let mut log_index = 0;
+    for (tx_index, receipt) in receipts.iter().enumerate() {
         for log in &receipt.logs {
             if filter.matches(log) {
-                if !first {
-                    out.byte(b',');
-                }
-                first = false;
-                encoder.write(out, log, &tx.hash, tx_index as u64, log_index);
+                take(tx_index, log_index, log);
             }
             log_index += 1;
         }
@@ -232,17 +230,11 @@ pub fn block_logs(filter: &LogFilter, block: &SealedBlock, receipts: &[Receipt],
     }
     let encoder = LogEncoder::new(&block.hash, block.header.number, block.header.timestamp, removed);
     let mut found = Vec::new();
-    let mut log_index = 0u64;
-    for (tx_index, (tx, receipt)) in block.transactions.iter().zip(receipts).enumerate() {
-        for log in &receipt.logs {
-            if filter.matches(log) {
-                let mut out = Json::with_capacity(640);
-                encoder.write(&mut out, log, &tx.hash, tx_index as u64, log_index);
-                found.push(out.into_bytes());
-            }
-            log_index += 1;
-        }
-    }
+    for_each_match(filter, receipts, &mut |tx_index, log_index, log| {
+        let mut out = Json::with_capacity(640);
+        encoder.write(&mut out, log, &block.transactions[tx_index].hash, tx_index as u64, log_index);
+        found.push(out.into_bytes());
+    });
     found
 }
 

@@ -12,6 +12,7 @@ mod block_id;
 mod cache;
 pub mod call;
 mod chain;
+mod config;
 mod debug;
 pub mod encode;
 mod fees;
@@ -19,6 +20,8 @@ pub mod logs;
 mod rlp;
 mod simulate;
 mod testing;
+#[cfg(test)]
+mod tests;
 pub mod transaction;
 
 pub use block_id::BlockId;
@@ -30,6 +33,7 @@ pub const METHODS: &[Method] = &[
     method("eth_blockNumber", Class::Inline, chain::block_number),
     method("eth_syncing", Class::Inline, chain::syncing),
     method("eth_coinbase", Class::Inline, chain::coinbase),
+    method("eth_config", Class::Inline, config::config),
     method("eth_capabilities", Class::Inline, chain::capabilities),
     method("eth_gasPrice", Class::Adaptive, fees::gas_price),
     method("eth_maxPriorityFeePerGas", Class::Adaptive, fees::max_priority_fee_per_gas),
