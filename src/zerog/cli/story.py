@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from zerog._native import keccak256
+from zerog.chain.keys import keccak256
 from zerog.client import Account, Client, Contract, Devnet
 from zerog.contracts import INFERENCE_REGISTRY, VALIDATION_REGISTRY, artifact
 from zerog.errors import ContractReverted, InferenceError
