@@ -48,6 +48,7 @@ fn main() {
         blob_base_fee: 1,
         max_blobs_per_tx: 6,
         max_blobs_per_block: 9,
+        max_initcode_size: 49_152,
     };
     let txs: Vec<PooledTx> =
         (0..PER_SENDER).flat_map(|nonce| (0..SENDERS).map(move |from| pooled(from, nonce))).collect();
