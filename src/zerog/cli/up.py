@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -98,6 +99,7 @@ def up(**flags: Any) -> None:
         fresh_mnemonic=flags["mnemonic_random"] is not None,
     )
     _stop_on_signals(node)
+    _allow_open_files()
     with node:
         node.start()
         _load_state(node, flags)
@@ -182,6 +184,20 @@ def _set_up_logging(level: int) -> None:
     if wants_debug():
         level = logging.DEBUG
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+
+def _allow_open_files() -> None:
+    """A connection costs a file descriptor; the customary soft limit of 1,024 is soon used up."""
+    try:
+        import resource
+    except ImportError:
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 65_536 if hard == resource.RLIM_INFINITY else min(hard, 65_536)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _stop_on_signals(node: Node) -> None:
