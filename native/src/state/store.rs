@@ -341,7 +341,7 @@ struct Deferred {
 }
 
 /// Enough for a sync before the period is over.
-const SYNC_WEIGHT: usize = 1024;
+const SYNC_WEIGHT: usize = 256;
 
 impl Syncer {
     fn start(mdbx: Arc<Mdbx>) -> std::io::Result<Syncer> {
