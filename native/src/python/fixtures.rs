@@ -1,4 +1,4 @@
-//! Public fixture files, case by case as JSON lines `{name, fork, pass, stateRoot, error}`.
+//! Public fixture files, case by case as JSON lines.
 
 use std::path::{Path, PathBuf};
 
@@ -7,37 +7,40 @@ use pyo3::prelude::*;
 use super::errors::error;
 use crate::execution::fixtures::{self, FixtureError};
 
-fn lines(
-    py: Python<'_>,
-    path: PathBuf,
-    run: fn(&Path) -> Result<Vec<String>, FixtureError>,
-) -> PyResult<Vec<String>> {
-    py.detach(|| run(&path)).map_err(|failure| error("other", failure))
+type Runner = fn(&Path) -> Result<Vec<String>, FixtureError>;
+
+fn run(py: Python<'_>, runner: Runner, path: &Path) -> PyResult<Vec<String>> {
+    py.detach(|| runner(path)).map_err(|failure| error("other", failure))
 }
 
+/// State tests of a file or folder: one JSON line per case and fork, in the order of the files.
 #[pyfunction]
 fn state_test(py: Python<'_>, path: PathBuf) -> PyResult<Vec<String>> {
-    lines(py, path, fixtures::state_test)
+    run(py, fixtures::state_test, &path)
 }
 
+/// Blockchain tests of a file or folder.
 #[pyfunction]
 fn block_test(py: Python<'_>, path: PathBuf) -> PyResult<Vec<String>> {
-    lines(py, path, fixtures::block_test)
+    run(py, fixtures::block_test, &path)
 }
 
+/// Transaction tests of a file or folder.
 #[pyfunction]
 fn transaction_test(py: Python<'_>, path: PathBuf) -> PyResult<Vec<String>> {
-    lines(py, path, fixtures::transaction_test)
+    run(py, fixtures::transaction_test, &path)
 }
 
+/// Trie tests of a file or folder.
 #[pyfunction]
 fn trie_test(py: Python<'_>, path: PathBuf) -> PyResult<Vec<String>> {
-    lines(py, path, fixtures::trie_test)
+    run(py, fixtures::trie_test, &path)
 }
 
+/// RLP tests of a file or folder.
 #[pyfunction]
 fn rlp_test(py: Python<'_>, path: PathBuf) -> PyResult<Vec<String>> {
-    lines(py, path, fixtures::rlp_test)
+    run(py, fixtures::rlp_test, &path)
 }
 
 pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {

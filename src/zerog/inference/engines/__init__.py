@@ -84,7 +84,12 @@ class Engine(Protocol):
     def ending(
         self, tokens: Sequence[int], params: SamplingParams, stop_strings: Sequence[str]
     ) -> tuple[bytes, FinishReason] | None:
-        """Output and reason when a generation of ``tokens`` ends here; ``None`` when it goes on."""
+        """Output and reason when a generation of ``tokens`` ends here; ``None`` when it goes on.
+
+        Raises
+        ------
+        InferenceError : a token is outside the vocabulary.
+        """
 
     def close(self) -> None:
         """Frees the model."""

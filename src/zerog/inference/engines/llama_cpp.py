@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from zerog._native import keccak256
+from zerog.chain.keys import keccak256
 from zerog.contracts import ENGINES, MODELS
 from zerog.errors import InferenceError
 from zerog.inference.engines import DeterminismClass, FinishReason, Generation
@@ -91,9 +91,7 @@ class LlamaCppEngine:
         ------
         InferenceError : a token id is outside the vocabulary or the whole exceeds the context.
         """
-        size = self._vocabulary.n_vocab
-        if bad := [t for t in tokens if not 0 <= t < size]:
-            raise InferenceError(f"token {bad[0]} is outside the vocabulary of {size}")
+        self._require_known(tokens)
         prompt = self.prompt_tokens(request)
         if len(prompt) + len(tokens) > CONTEXT:
             raise InferenceError(f"{len(prompt) + len(tokens)} tokens exceed the context of {CONTEXT}")
@@ -108,6 +106,7 @@ class LlamaCppEngine:
         self, tokens: Sequence[int], params: SamplingParams, stop_strings: Sequence[str]
     ) -> tuple[bytes, FinishReason] | None:
         """Output and reason when a generation of ``tokens`` ends here; see `Engine.ending`."""
+        self._require_known(tokens[-1:])
         if tokens[-1] in self._ending:
             return self._text(tokens[:-1]), FinishReason.END_TOKEN
         if stop_strings:
@@ -167,7 +166,14 @@ class LlamaCppEngine:
     def _row(self, index: int) -> Logits:
         return np.array(self._context.get_logits_ith(index), dtype=np.float32)
 
+    def _require_known(self, tokens: Sequence[int]) -> None:
+        # llama.cpp itself does not check: a foreign id would read outside its tables.
+        size = self._vocabulary.n_vocab
+        if unknown := [token for token in tokens if not 0 <= token < size]:
+            raise InferenceError(f"token {unknown[0]} is outside the vocabulary of {size}")
+
     def _text(self, tokens: Sequence[int]) -> bytes:
+        self._require_known(tokens)
         return b"".join(map(self._piece, tokens))
 
     def _piece(self, token: int) -> bytes:
