@@ -105,8 +105,7 @@ impl Store {
             SyncPolicy::Safe if directory.is_temporary() => SyncMode::UtterlyNoSync,
             SyncPolicy::Safe => SyncMode::SafeNoSync,
         };
-        let mdbx = Mdbx::open(directory.path(), mode, options.max_bytes)
-            .map_err(|error| refusal(&directory, error))?;
+        let mdbx = Mdbx::open(directory.path(), mode, options.max_bytes).map_err(|error| refusal(&directory, error))?;
         let deferred = mode == SyncMode::SafeNoSync;
         let shared = Arc::new(Shared {
             mdbx,
