@@ -59,6 +59,8 @@ class InferenceService:
             await asyncio.to_thread(self._serve, stop)
         finally:
             stop.set()
+            if self._provider is not None:
+                self._provider.interrupt()
 
     def _serve(self, stop: threading.Event) -> None:
         from zerog.chain.keys import keccak256
