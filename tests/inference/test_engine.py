@@ -15,6 +15,7 @@ from zerog.inference.logits import trace_step
 from zerog.inference.receipt import SamplingParams, engine_id
 from zerog.inference.self_test import self_test
 from zerog.inference.trace import merkle_root, trace_root
+from zerog.inference.weights import SMOLLM2, fetch
 
 
 @pytest.fixture(scope="module")
@@ -145,6 +146,24 @@ def test_concurrent_requests_do_not_mix(engine):
     for thread in threads:
         thread.join()
     assert [together[index] for index in range(3)] == alone
+
+
+def test_an_interrupted_generation_ends_with_an_error():
+    own = LlamaCppEngine(fetch(SMOLLM2))
+    failures: list[str] = []
+
+    def ask() -> None:
+        try:
+            own.generate(b"Count as far as you can.", SamplingParams(maxTokens=1500))
+        except InferenceError as error:
+            failures.append(error.message)
+
+    worker = threading.Thread(target=ask)
+    worker.start()
+    own.interrupt()
+    worker.join(60)
+    own.close()
+    assert failures == ["the engine was interrupted"]
 
 
 def test_missing_weights_are_named(tmp_path):

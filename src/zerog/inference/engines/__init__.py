@@ -91,5 +91,8 @@ class Engine(Protocol):
         InferenceError : a token is outside the vocabulary.
         """
 
+    def interrupt(self) -> None:
+        """Makes a running generation fail within a token's time, from any thread; for shutting down."""
+
     def close(self) -> None:
         """Frees the model."""

@@ -49,6 +49,7 @@ class LlamaCppEngine:
         llama = _import_cyllama()
         self._llama = llama
         self._lock = threading.Lock()
+        self._interrupted = threading.Event()
         self._model = _load(llama, weights)
         self._vocabulary = self._model.get_vocab()
         self._context = llama.LlamaContext(self._model, _context_params(llama), False)
@@ -118,6 +119,10 @@ class LlamaCppEngine:
             return self._text(tokens), FinishReason.LENGTH
         return None
 
+    def interrupt(self) -> None:
+        """Ends a running generation with an error and refuses later ones; see `Engine.interrupt`."""
+        self._interrupted.set()
+
     def close(self) -> None:
         """Frees context and model."""
         with self._lock:
@@ -158,6 +163,8 @@ class LlamaCppEngine:
         return self._row(0)
 
     def _decode(self) -> None:
+        if self._interrupted.is_set():
+            raise InferenceError("the engine was interrupted")
         try:
             self._context.decode(self._batch)
         except (ValueError, RuntimeError, InterruptedError) as error:
