@@ -326,14 +326,15 @@ contract InferenceGate is IProofOfInferenceErrors, AccessControl, Nonces, Reentr
     // ---------------------------------------------------------------- money
 
     /// @notice Gives the fee of an unanswered or disputed request back to its requester, as a credit.
-    /// @dev An output parked for OPTIMISTIC always becomes deliverable, so it is never refunded without a dispute.
+    /// @dev An output parked for OPTIMISTIC always becomes deliverable, and one that was audited already is: neither is
+    /// refunded, else a requester could read the output and take the fee back.
     /// @param requestId Request whose deadline has passed.
     function refund(bytes32 requestId) external {
         Request storage request = _requests[requestId];
         State state = request.state;
         bool refundable = state == State.Open ||
             state == State.Disputed ||
-            (state == State.Parked && request.minTier > Tier.OPTIMISTIC);
+            (state == State.Parked && request.minTier > Tier.OPTIMISTIC && !_isAudited(request));
         if (!refundable) revert NotRefundable(requestId, state);
         if (block.timestamp <= request.deadline) revert DeadlineNotPassed(request.deadline, block.timestamp);
         request.state = State.Refunded;
@@ -444,11 +445,15 @@ contract InferenceGate is IProofOfInferenceErrors, AccessControl, Nonces, Reentr
     }
 
     function _auditedTier(Request storage request) private view returns (uint8) {
-        uint8 quorum = parameters.auditQuorum;
-        if (quorum > 0 && request.goodVotes >= quorum) return Tier.AUDITED;
+        if (_isAudited(request)) return Tier.AUDITED;
         uint256 windowEnd = uint256(request.fulfilledAt) + parameters.auditWindow;
         if (block.number < windowEnd) revert WindowOpen(windowEnd);
         return Tier.OPTIMISTIC;
+    }
+
+    function _isAudited(Request storage request) private view returns (bool) {
+        uint8 quorum = parameters.auditQuorum;
+        return quorum > 0 && request.goodVotes >= quorum;
     }
 
     /// @dev Pays the provider and calls the consumer. A failing consumer loses nothing: its output is kept.

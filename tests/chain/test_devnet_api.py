@@ -175,6 +175,14 @@ def test_time_travels_forward(client: Client) -> None:
     assert before + 10_000 <= client.block().timestamp < before + 10_060
 
 
+def test_time_travel_starts_from_blocks_that_run_ahead_of_the_clock(client: Client) -> None:
+    client.request("anvil_mine", 300)
+    before = client.block().timestamp
+    client.request("evm_increaseTime", 100)
+    client.request("evm_mine")
+    assert client.block().timestamp >= before + 100
+
+
 def test_the_next_timestamp_is_exact_and_the_clock_goes_on_from_it(client: Client) -> None:
     target = client.block().timestamp + 123_456
     client.request("evm_setNextBlockTimestamp", target)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 from functools import cache
+from hashlib import sha256
 from typing import Any
 
+import ckzg
+import rlp
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 from eth_hash.auto import keccak
@@ -190,6 +193,7 @@ class World:
 
     seed: int
     chain_id: int
+    cell_proofs: bool
     rng: random.Random = field(init=False)
     accounts: list[LocalAccount] = field(init=False)
     contracts: list[int] = field(init=False)
@@ -254,16 +258,15 @@ class World:
                 }
                 for _ in range(rng.randint(0, 3))
             ]
-        blobs = None
         if kind == 3:
             fields["maxFeePerBlobGas"] = 10**10
-            blobs = [_blob(rng.randint(0, 3)) for _ in range(rng.randint(1, 2))]
+            numbers = [rng.randint(0, 1) for _ in range(rng.randint(1, 2))]
+            fields["blobVersionedHashes"] = [_sidecar(number).versioned_hash for number in numbers]
         if kind == 4:
             fields["authorizationList"] = [self._authorization(sender) for _ in range(rng.randint(1, 3))]
         self.nonces[sender.address] += 1
-        if blobs is None:
-            return bytes(sender.sign_transaction(fields).raw_transaction)
-        return bytes(sender.sign_transaction(fields, blobs=blobs).raw_transaction)
+        signed = bytes(sender.sign_transaction(fields).raw_transaction)
+        return signed if kind != 3 else network_form(signed, numbers, cell_proofs=self.cell_proofs)
 
     def _authorization(self, sender: LocalAccount) -> Any:
         """Mostly valid; sometimes a wrong nonce, a foreign chain or chain 0."""
@@ -283,9 +286,40 @@ class World:
         )
 
 
+@dataclass(frozen=True)
+class Sidecar:
+    """A blob with both kinds of proof."""
+
+    blob: bytes
+    commitment: bytes
+    proof: bytes
+    cell_proofs: list[bytes]
+    versioned_hash: bytes
+
+
 @cache
-def _blob(number: int) -> bytes:
-    return b"\x00" + bytes([number + 1]) * 31 + b"\x00" * (131072 - 32)
+def _sidecar(number: int) -> Sidecar:
+    from eth_account.typed_transactions.base import TRUSTED_SETUP
+
+    setup = ckzg.load_trusted_setup(TRUSTED_SETUP, 0)
+    blob = b"\x00" + bytes([number + 1]) * 31 + b"\x00" * (131072 - 32)
+    commitment = ckzg.blob_to_kzg_commitment(blob, setup)
+    _, cell_proofs = ckzg.compute_cells_and_kzg_proofs(blob, setup)
+    proof = ckzg.compute_blob_kzg_proof(blob, commitment, setup)
+    return Sidecar(blob, commitment, proof, cell_proofs, b"\x01" + sha256(commitment).digest()[1:])
+
+
+def network_form(signed: bytes, numbers: list[int], *, cell_proofs: bool) -> bytes:
+    """A signed blob transaction with its sidecar: EIP-7594 (cell proofs) or EIP-4844 (one proof a blob)."""
+    body = rlp.decode(signed[1:])
+    sidecars = [_sidecar(number) for number in numbers]
+    blobs = [s.blob for s in sidecars]
+    commitments = [s.commitment for s in sidecars]
+    if cell_proofs:
+        return b"\x03" + rlp.encode(
+            [body, b"\x01", blobs, commitments, [p for s in sidecars for p in s.cell_proofs]]
+        )
+    return b"\x03" + rlp.encode([body, blobs, commitments, [s.proof for s in sidecars]])
 
 
 def _checksum(address: str) -> str:

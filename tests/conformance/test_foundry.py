@@ -39,7 +39,7 @@ def tool(node: Node, clients: Path, project: Path):  # type: ignore[no-untyped-d
             env={**os.environ, "ETH_RPC_URL": node.url, **environment},
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=600,
             check=False,
         )
         if fails:  # the npm launcher hides the exit code of a failed tool

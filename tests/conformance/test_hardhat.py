@@ -25,7 +25,7 @@ def hardhat(clients: Path, out: Path, url: str, *arguments: str, fork: bool = Fa
         env=environment,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -26,7 +26,7 @@ def results(node: Node, clients: Path, request: pytest.FixtureRequest) -> dict[s
     found: dict[str, dict[str, object]] = {}
     for script in ("ethers.mjs", "viem.mjs"):
         done = subprocess.run(
-            ["node", script, node.url], cwd=clients, capture_output=True, text=True, timeout=300, check=False
+            ["node", script, node.url], cwd=clients, capture_output=True, text=True, timeout=600, check=False
         )
         for line in done.stdout.splitlines():
             result = json.loads(line)

@@ -496,6 +496,17 @@ def test_an_output_that_no_audit_confirmed_is_refunded(world):
     assert world.state(requested) == REFUNDED
 
 
+def test_an_audited_output_is_not_refunded_but_delivered(world, verifiers, reverts):
+    requested, receipt_hash = _parked(world, 2)
+    for verifier in verifiers:
+        _vote(world, receipt_hash, verifier)
+    _after_deadline(world)
+    with reverts("NotRefundable"):
+        world.gate.refund(requested)
+    world.gate.finalize(requested)
+    assert world.state(requested) == DELIVERED
+
+
 def test_credits_are_paid_to_their_owner_whoever_calls(world, reverts):
     world.fulfill(world.answer(world.request(fee=FEE)), account=world.stranger)
     before = world.client.balance(world.provider)

@@ -108,6 +108,7 @@ pub(super) fn pool_context(spec: &ChainSpec, head: &Head, controls: &Controls) -
         blob_base_fee,
         max_blobs_per_tx: if fork >= Fork::Osaka { MAX_BLOBS_PER_TX_OSAKA.min(max_blobs) } else { max_blobs },
         max_blobs_per_block: max_blobs,
+        max_initcode_size: spec.max_initcode_size(),
     }
 }
 

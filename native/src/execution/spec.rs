@@ -166,7 +166,15 @@ pub struct ChainSpec {
     pub precompiles: PrecompileSet,
 }
 
+/// EIP-170, bytes.
+const MAX_CODE_SIZE: usize = 24_576;
+
 impl ChainSpec {
+    /// EIP-3860: twice the largest code, bytes.
+    pub fn max_initcode_size(&self) -> usize {
+        2 * self.max_code_size.unwrap_or(MAX_CODE_SIZE)
+    }
+
     /// A chain on which everything up to `fork` is active from genesis.
     pub fn at(fork: Fork, chain_id: u64) -> ChainSpec {
         let active = |f: &Fork| *f <= fork;

@@ -14,9 +14,6 @@ use super::evm::{intrinsic_gas, Payload};
 use super::spec::{ChainSpec, Fork};
 use crate::primitives::*;
 
-/// EIP-170, in bytes; EIP-3860 allows init code of twice this.
-const MAX_CODE_SIZE: usize = 24_576;
-
 /// A transaction that the rules of a fork accept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Accepted {
@@ -136,7 +133,7 @@ fn check_fields(spec: &ChainSpec, fork: Fork, fields: &Fields) -> Result<u64, Va
         return Err(ValidityError::Tip { tip: fields.tip, cap: fields.cap });
     }
     let payload = &fields.payload;
-    let limit = 2 * spec.max_code_size.unwrap_or(MAX_CODE_SIZE);
+    let limit = spec.max_initcode_size();
     if fork >= Fork::Shanghai && payload.is_create && payload.input.len() > limit {
         return Err(ValidityError::InitCode { size: payload.input.len(), limit });
     }

@@ -424,10 +424,6 @@ impl Ledger {
         self.accounts.contains_key(sender)
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.by_hash.is_empty()
-    }
-
     /// (pending, queued)
     pub fn counts(&self) -> (usize, usize) {
         (self.pending, self.queued.len())

@@ -68,6 +68,8 @@ pub struct PoolContext {
     pub blob_base_fee: u128,
     pub max_blobs_per_tx: u64,
     pub max_blobs_per_block: u64,
+    /// EIP-3860, bytes; binds from Shanghai on.
+    pub max_initcode_size: usize,
 }
 
 impl PoolContext {

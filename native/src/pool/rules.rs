@@ -3,49 +3,36 @@
 //! The checks run in geth's order and speak with geth's words, because clients match on both.
 
 use alloy_consensus::Transaction as _;
-use alloy_eips::eip4844::env_settings::EnvKzgSettings;
 use alloy_eips::eip7594::{BlobTransactionSidecarVariant, CELLS_PER_EXT_BLOB};
 use alloy_primitives::{B256, U256};
 
 use super::{PoolContext, PoolError};
+use crate::execution::evm::{intrinsic_gas, IntrinsicGas, Payload};
 use crate::execution::Fork;
 use crate::primitives::Transaction;
 
-const TX_GAS: u64 = 21_000;
-const TX_CREATE_GAS: u64 = 53_000;
-const ZERO_BYTE_GAS: u64 = 4;
-const NONZERO_BYTE_GAS_FRONTIER: u64 = 68;
-/// EIP-2028 (Istanbul).
-const NONZERO_BYTE_GAS: u64 = 16;
-/// EIP-2930.
-const ACCESS_LIST_ADDRESS_GAS: u64 = 2_400;
-const ACCESS_LIST_SLOT_GAS: u64 = 1_900;
-/// EIP-3860.
-const INITCODE_WORD_GAS: u64 = 2;
-const MAX_INITCODE_SIZE: usize = 49_152;
-/// EIP-7702: charged per authorization up front.
-const AUTHORIZATION_GAS: u64 = 25_000;
-/// EIP-7623: gas per token of the calldata floor; a non-zero byte is four tokens.
-const FLOOR_TOKEN_GAS: u64 = 10;
 /// EIP-7825 (Osaka): no transaction may ask for more gas.
 const MAX_TX_GAS: u64 = 1 << 24;
 /// EIP-4844: the blob base fee never falls below this.
 const MIN_BLOB_FEE: u128 = 1;
 const BLOB_GAS: u64 = 131_072;
 
-/// geth's bound for a transaction without blobs, bytes of its encoding.
+/// Without tables the trusted setup is there sooner and 100 MB smaller; checking proofs does not use them.
+const KZG_PRECOMPUTE: u64 = 0;
+
+/// geth's bound for a transaction without blobs, bytes of its encoding; a chain with larger code gets more.
 const MAX_TX_SIZE: usize = 128 * 1024;
 /// Bytes that one blob adds to the network form: blob, commitment, cell proofs and RLP headers.
 const MAX_BLOB_SIZE: usize = 131_072 + 48 + 49 * CELLS_PER_EXT_BLOB + 64;
 
 /// The largest encoding that is looked at, by the type byte of the raw transaction.
 pub(super) fn max_size(is_blob: bool, ctx: &PoolContext) -> usize {
-    if is_blob {
-        let blobs = usize::try_from(ctx.max_blobs_per_tx).unwrap_or(usize::MAX);
-        blobs.saturating_mul(MAX_BLOB_SIZE).saturating_add(MAX_TX_SIZE)
-    } else {
-        MAX_TX_SIZE
+    let bare = MAX_TX_SIZE.max(ctx.max_initcode_size.saturating_add(MAX_TX_SIZE / 2));
+    if !is_blob {
+        return bare;
     }
+    let blobs = usize::try_from(ctx.max_blobs_per_tx).unwrap_or(usize::MAX);
+    blobs.saturating_mul(MAX_BLOB_SIZE).saturating_add(bare)
 }
 
 pub(super) fn oversized(size: usize, limit: usize) -> PoolError {
@@ -60,11 +47,9 @@ pub(super) fn check_static(tx: &Transaction, min_tip: u128, ctx: &PoolContext) -
     if blobs > max_blobs {
         return invalid(format!("transaction blob limit exceeded: blob count {blobs} exceeds max {max_blobs}"));
     }
-    if ctx.fork >= Fork::Shanghai && tx.is_create() && tx.input().len() > MAX_INITCODE_SIZE {
-        return invalid(format!(
-            "max initcode size exceeded: code size {}, limit {MAX_INITCODE_SIZE}",
-            tx.input().len()
-        ));
+    if ctx.fork >= Fork::Shanghai && tx.is_create() && tx.input().len() > ctx.max_initcode_size {
+        let (size, limit) = (tx.input().len(), ctx.max_initcode_size);
+        return invalid(format!("max initcode size exceeded: code size {size}, limit {limit}"));
     }
     let gas = tx.gas_limit();
     if ctx.fork >= Fork::Osaka && gas > MAX_TX_GAS {
@@ -93,15 +78,15 @@ pub(super) fn check_static(tx: &Transaction, min_tip: u128, ctx: &PoolContext) -
     if tx.nonce() == u64::MAX {
         return invalid("nonce has max value".into());
     }
-    let intrinsic = intrinsic_gas(tx, ctx.fork);
-    if gas < intrinsic {
-        return invalid(format!("intrinsic gas too low: gas {gas}, minimum needed {intrinsic}"));
+    let needed = gas_of(tx, ctx.fork);
+    if gas < needed.initial {
+        return invalid(format!("intrinsic gas too low: gas {gas}, minimum needed {}", needed.initial));
     }
-    if ctx.fork >= Fork::Prague {
-        let floor = floor_gas(tx.input());
-        if gas < floor {
-            return invalid(format!("insufficient gas for floor data gas cost: gas {gas}, minimum needed {floor}"));
-        }
+    if ctx.fork >= Fork::Prague && gas < needed.floor {
+        return invalid(format!(
+            "insufficient gas for floor data gas cost: gas {gas}, minimum needed {}",
+            needed.floor
+        ));
     }
     if tip_cap < min_tip {
         return invalid(format!(
@@ -182,13 +167,11 @@ pub(super) fn check_sidecar(
             return invalid(format!("blob {index}: computed hash {computed} mismatches transaction one {hash}"));
         }
     }
-    let settings = EnvKzgSettings::Default;
-    sidecar
-        .validate(hashes, settings.get())
-        .map_err(|error| PoolError::Invalid(format!("invalid blob proof: {error}")))?;
+    let settings = c_kzg::ethereum_kzg_settings(KZG_PRECOMPUTE);
+    sidecar.validate(hashes, settings).map_err(|error| PoolError::Invalid(format!("invalid blob proof: {error}")))?;
     if osaka && sidecar.is_eip4844() {
         return sidecar
-            .try_convert_into_eip7594_with_settings(settings.get())
+            .try_convert_into_eip7594_with_settings(settings)
             .map_err(|error| PoolError::Invalid(format!("blob sidecar conversion failed: {error}")));
     }
     Ok(sidecar)
@@ -208,31 +191,16 @@ pub(super) fn cost(tx: &Transaction) -> U256 {
     gas.saturating_add(blob_fee).saturating_add(tx.value())
 }
 
-/// Gas that is charged before the first instruction runs.
-fn intrinsic_gas(tx: &Transaction, fork: Fork) -> u64 {
-    let create = tx.is_create();
-    let base = if create && fork >= Fork::Homestead { TX_CREATE_GAS } else { TX_GAS };
-    let nonzero_gas = if fork >= Fork::Istanbul { NONZERO_BYTE_GAS } else { NONZERO_BYTE_GAS_FRONTIER };
-    let (zeros, nonzeros) = count_bytes(tx.input());
-    let mut gas = base + zeros * ZERO_BYTE_GAS + nonzeros * nonzero_gas;
-    if create && fork >= Fork::Shanghai {
-        gas += (tx.input().len() as u64).div_ceil(32) * INITCODE_WORD_GAS;
-    }
-    for item in tx.access_list().into_iter().flat_map(|list| list.iter()) {
-        gas += ACCESS_LIST_ADDRESS_GAS + item.storage_keys.len() as u64 * ACCESS_LIST_SLOT_GAS;
-    }
-    gas + tx.authorization_list().map_or(0, <[_]>::len) as u64 * AUTHORIZATION_GAS
-}
-
-/// EIP-7623: least gas of a transaction with this calldata.
-fn floor_gas(data: &[u8]) -> u64 {
-    let (zeros, nonzeros) = count_bytes(data);
-    TX_GAS + (zeros + 4 * nonzeros) * FLOOR_TOKEN_GAS
-}
-
-fn count_bytes(data: &[u8]) -> (u64, u64) {
-    let zeros = data.iter().filter(|byte| **byte == 0).count() as u64;
-    (zeros, data.len() as u64 - zeros)
+fn gas_of(tx: &Transaction, fork: Fork) -> IntrinsicGas {
+    let access_list = tx.access_list().map_or(&[][..], |list| list.0.as_slice());
+    let payload = Payload {
+        input: tx.input().clone(),
+        is_create: tx.is_create(),
+        accounts: access_list.len() as u64,
+        slots: access_list.iter().map(|item| item.storage_keys.len() as u64).sum(),
+        authorizations: tx.authorization_list().map_or(0, <[_]>::len) as u64,
+    };
+    intrinsic_gas(fork, &payload)
 }
 
 fn invalid<T>(message: String) -> Result<T, PoolError> {

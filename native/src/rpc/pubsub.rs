@@ -226,9 +226,9 @@ impl Hub {
     }
 }
 
-/// Feeds subscriptions and filters from the engine's events until the engine goes away.
-pub async fn publish(context: Arc<Context>, mut events: Receiver<ChainEvent>) {
-    let mut last = context.engine.head().header.number;
+/// Feeds subscriptions and filters from the engine's events until the engine goes away. `last` is the block before
+/// the first event.
+pub async fn publish(context: Arc<Context>, mut events: Receiver<ChainEvent>, mut last: u64) {
     loop {
         match events.recv().await {
             Ok(ChainEvent::Committed(executed)) => {

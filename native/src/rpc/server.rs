@@ -71,10 +71,12 @@ impl Server {
     ) -> Result<Server, ServeError> {
         let timeout = Duration::from_millis(context.config.bridge_timeout_ms);
         let bridge = bridge.map(|bridge| BridgeHandle::start(bridge, methods, timeout)).transpose()?;
+        // In this order no block falls between the two.
+        let last = context.engine.head().header.number;
         let events = context.engine.subscribe();
         let server = Server::serve(Arc::new(Dispatcher::new(Arc::clone(&context), bridge)))?;
         if let Some(runtime) = &server.runtime {
-            runtime.spawn(pubsub::publish(context, events));
+            runtime.spawn(pubsub::publish(context, events, last));
         }
         Ok(server)
     }

@@ -10,6 +10,7 @@ use std::fs::File;
 use std::path::Path;
 use std::ptr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
 use signet_libmdbx::tx::aliases::{RwCursorUnsync, RwTxUnsync};
@@ -27,6 +28,10 @@ const MAX_READERS: u64 = 2048;
 const DATA_FILE: &str = "mdbx.dat";
 /// Read transactions kept for reuse.
 const MAX_IDLE: usize = 64;
+/// Under a deferred sync policy a commit itself syncs only beyond these: they are the backstop of the store's
+/// own syncing, and naming them keeps libmdbx from syncing whenever it finds no page to reuse.
+const BACKSTOP_BYTES: usize = 256 << 20;
+const BACKSTOP_PERIOD: Duration = Duration::from_secs(30);
 /// The file grows in steps of this many bytes (sparse: space is taken only when written).
 const GROWTH_STEP: isize = 64 << 20;
 
@@ -56,6 +61,8 @@ impl Mdbx {
         let env = Environment::builder()
             .set_max_dbs(Table::ALL.len())
             .set_max_readers(MAX_READERS)
+            .set_sync_bytes(BACKSTOP_BYTES)
+            .set_sync_period(BACKSTOP_PERIOD)
             .set_flags(EnvironmentFlags {
                 mode: Mode::ReadWrite { sync_mode: mode },
                 no_rdahead: true,
@@ -76,7 +83,8 @@ impl Mdbx {
             databases[table as usize] = tx.create_db(Some(table.name()), DatabaseFlags::empty())?;
         }
         tx.commit()?;
-        let data = File::open(path.join(DATA_FILE)).map_err(|error| MdbxError::Other(error.raw_os_error().unwrap_or(0)))?;
+        let data =
+            File::open(path.join(DATA_FILE)).map_err(|error| MdbxError::Other(error.raw_os_error().unwrap_or(0)))?;
         Ok(Arc::new(Mdbx { idle: Mutex::new(Vec::new()), databases, env, max_bytes, data, gate: Mutex::new(()) }))
     }
 
@@ -308,10 +316,6 @@ impl WriteTxn<'_> {
         self.tx.id().map_err(|error| self.mdbx.write_error(error))
     }
 
-    pub(super) fn get(&self, table: Table, key: &[u8]) -> Result<Option<Cow<'_, [u8]>>, StateError> {
-        self.tx.get(self.mdbx.database(table).dbi(), key).map_err(|error| self.codec_error(error))
-    }
-
     pub(super) fn put(&self, table: Table, key: &[u8], value: &[u8]) -> Result<(), StateError> {
         let database = self.mdbx.database(table);
         self.tx.put(database, key, value, WriteFlags::UPSERT).map_err(|error| self.mdbx.write_error(error))
@@ -329,10 +333,6 @@ impl WriteTxn<'_> {
     pub(super) fn commit(self) -> Result<(), StateError> {
         let mdbx = self.mdbx;
         self.tx.commit().map_err(|error| mdbx.write_error(error))
-    }
-
-    fn codec_error(&self, error: signet_libmdbx::ReadError) -> StateError {
-        codec_error(self.mdbx, error)
     }
 }
 

@@ -64,7 +64,8 @@ class Profile:
     """One chain: what distinguishes it from another.
 
     ``devnet_controls``: whether ``anvil_*``, ``evm_*`` and ``hardhat_*`` answer.
-    ``gas_limit`` in gas; ``base_fee`` of the genesis block in wei.
+    ``gas_limit`` in gas; ``base_fee`` of the genesis block in wei. ``sync``: whether every commit
+    waits for the disk (``full``) or the disk follows within a second (``safe``).
     """
 
     name: str
@@ -74,14 +75,24 @@ class Profile:
     base_fee: int
     gas_rules: GasRules
     devnet_controls: bool
+    sync: str
 
 
-DEVNET = Profile("devnet", 31337, "osaka", 30_000_000, 1_000_000_000, GasRules(), devnet_controls=True)
+DEVNET = Profile(
+    "devnet", 31337, "osaka", 30_000_000, 1_000_000_000, GasRules(), devnet_controls=True, sync="safe"
+)
 GALILEO = Profile(
-    "galileo", 16602, "prague", 36_000_000, 1_000_000_000, GasRules(80, 0), devnet_controls=False
+    "galileo", 16602, "prague", 36_000_000, 1_000_000_000, GasRules(80, 0), devnet_controls=False, sync="full"
 )
 ARISTOTLE = Profile(
-    "aristotle", 16661, "prague", 36_000_000, 1_000_000_000, GasRules(80, 0), devnet_controls=False
+    "aristotle",
+    16661,
+    "prague",
+    36_000_000,
+    1_000_000_000,
+    GasRules(80, 0),
+    devnet_controls=False,
+    sync="full",
 )
 
 PROFILES: dict[str, Profile] = {p.name: p for p in (DEVNET, GALILEO, ARISTOTLE)}

@@ -63,9 +63,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
     """Runs one command line; its exit code."""
     state = State()
     try:
-        cli.main(args=arguments, prog_name="zerog", standalone_mode=False, obj=state)
-    except click.exceptions.Exit as stop:
-        return stop.exit_code
+        # Outside standalone mode click returns the code of an early exit instead of raising it.
+        code = cli.main(args=arguments, prog_name="zerog", standalone_mode=False, obj=state)
+        return code if isinstance(code, int) else 0
     except click.ClickException as error:
         error.show()
         return error.exit_code
@@ -81,7 +81,6 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         message = f"unexpected failure: {type(error).__name__}: {error}"
         return _report(state, error, f"{message}; --debug shows where")
-    return 0
 
 
 def _report(state: State, error: Exception, text: str) -> int:

@@ -61,7 +61,7 @@ def _tell(story: Story) -> None:
 def _show_step(console: Console, number: int, step: Step) -> None:
     from rich.markup import escape
 
-    bad = "ACCEPTED" in step.title or step.title == "Money moved"
+    bad = "ACCEPTED" in step.title or step.title in ("Money moved", "The genuine answer came too late")
     colour = "red" if bad else "yellow" if "refused" in step.title else "cyan"
     console.print(f"[bold {colour}]{number:>2}  {escape(step.title)}[/]")
     width = max(len(name) for name in step.facts)

@@ -181,7 +181,7 @@ def _engine() -> Any:
 
 
 def _signatory(key: bytes, provider: bytes | None, domain: Any) -> Any:
-    from zerog._native import address_of
+    from zerog.chain.keys import address_of
     from zerog.inference.answer import Signatory
 
     return Signatory(_engine(), key, provider or bytes.fromhex(address_of(key)[2:]), domain)

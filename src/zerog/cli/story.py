@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from zerog._native import keccak256
+from zerog.chain.keys import keccak256
 from zerog.client import Account, Client, Contract, Devnet
 from zerog.contracts import INFERENCE_REGISTRY, VALIDATION_REGISTRY, artifact
 from zerog.errors import ContractReverted, InferenceError
@@ -193,8 +193,11 @@ class Story:
 
     def _deliver_rejection(self, answer: Answer) -> Step:
         before = self._client.balance(self._treasury)
-        done = self._fulfill(answer)
-        rejected = any(event.name == "GrantRejected" for event in self._treasury.decode(done))
+        try:
+            events = self._treasury.decode(self._fulfill(answer))
+        except ContractReverted as error:
+            return Step("The genuine answer came too late", {"gate answers": error.reason or error.message})
+        rejected = any(event.name == "GrantRejected" for event in events)
         kept = self._client.balance(self._treasury)
         return Step(
             "The genuine answer arrives: nothing is paid" if rejected and kept == before else "Money moved",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -16,8 +18,10 @@ from zerog.errors import ConfigError
 
 if TYPE_CHECKING:
     from zerog.chain.engine import FinalizedBlock, Head
+    from zerog.client import Client
     from zerog.node.config import Config
     from zerog.node.devnet import Node, Ready
+    from zerog.node.services import Service
 
 _PATH = click.Path(dir_okay=False, path_type=Path)
 
@@ -93,17 +97,42 @@ def up(**flags: Any) -> None:
     on_block = _print_block if not flags["quiet"] else None
     node = Node(
         config,
+        services=_services(config, lambda: node),
         on_block=on_block,
         log_blocks=flags["verbose"],
         fresh_mnemonic=flags["mnemonic_random"] is not None,
     )
     _stop_on_signals(node)
+    _allow_open_files()
     with node:
         node.start()
         _load_state(node, flags)
         _announce(node, flags["quiet"])
         node.wait()
         _dump_state(node, flags)
+
+
+def _services(config: Config, node: Callable[[], Node]) -> list[Service]:
+    """What runs beside the chain: inference, on a chain whose accounts the node holds."""
+    from zerog.chain.profiles import profile
+
+    if config.node.chain_only or not profile(config.profile).devnet_controls or not config.accounts.count:
+        return []
+    from zerog.chain.keys import random_key
+    from zerog.inference.service import InferenceService
+
+    def connect() -> tuple[Client, str]:
+        from zerog.client import Client
+
+        return Client(node().url), node().accounts[-1].address
+
+    def key() -> bytes:
+        from zerog.inference.signer import load_or_create
+        from zerog.node.datadir import home
+
+        return random_key() if config.node.ephemeral else load_or_create(home() / "inference-signer.key")
+
+    return [InferenceService(connect, key)]
 
 
 def _config(flags: dict[str, Any]) -> Config:
@@ -182,6 +211,20 @@ def _set_up_logging(level: int) -> None:
     if wants_debug():
         level = logging.DEBUG
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+
+def _allow_open_files() -> None:
+    """A connection costs a file descriptor; the customary soft limit of 1,024 is soon used up."""
+    try:
+        import resource
+    except ImportError:
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 65_536 if hard == resource.RLIM_INFINITY else min(hard, 65_536)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _stop_on_signals(node: Node) -> None:

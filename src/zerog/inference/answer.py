@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from zerog._native import address_of, keccak256
+from zerog.chain.keys import address_of, keccak256
 from zerog.inference.encoding import ZERO_HASH, domain_separator
 from zerog.inference.engines import Engine, Generation
 from zerog.inference.receipt import (

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from zerog._native import keccak256
+from zerog.chain.keys import keccak256
 from zerog.errors import InferenceError
 
 _WORD = 32

@@ -11,7 +11,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from zerog._native import keccak256
+from zerog.chain.keys import keccak256
 from zerog.errors import InferenceError
 from zerog.inference.trace import PAIRS, QUANTUM, TraceStep
 

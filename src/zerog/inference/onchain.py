@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from zerog._native import keccak256
+from zerog.chain.keys import keccak256
 from zerog.contracts import INFERENCE_GATE, INFERENCE_REGISTRY, MODELS, artifact
 from zerog.contracts.genesis import model_id
 from zerog.errors import ContractReverted, InferenceError, RpcError

@@ -98,6 +98,6 @@ def _is_chat(request: bytes) -> bool:
         return False
     try:
         value = msgspec.json.decode(request)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return False
     return isinstance(value, dict) and "messages" in value

@@ -157,6 +157,10 @@ class GateProvider:
                 log.warning("the gate could not be served: %s", error)
             stop.wait(poll)
 
+    def interrupt(self) -> None:
+        """Ends a running generation, so that `run` can stop at once."""
+        self._signatory.engine.interrupt()
+
     def serve(self) -> list[Answer]:
         """Answers what is open for this provider now, and finishes what waited for its window."""
         for request in self._feed.new():

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from zerog._native import NativeError, keccak256, recover, sign_digest
-from zerog.errors import InferenceError
+from zerog.chain.keys import keccak256, recover, sign_digest
+from zerog.errors import InferenceError, ZerogError
 from zerog.inference.encoding import TypedStruct
 
 SIGNATURE_SIZE = 65
@@ -164,5 +164,5 @@ def recover_signer(digest: bytes, signature: bytes) -> bytes:
         raise InferenceError(f"the signature has {len(signature)} bytes instead of {SIGNATURE_SIZE}")
     try:
         return bytes.fromhex(recover(digest, signature)[2:])
-    except NativeError as error:
+    except ZerogError as error:
         raise InferenceError(f"the signature is malformed: {error}") from None

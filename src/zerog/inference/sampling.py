@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from zerog._native import keccak256
+from zerog.chain.keys import keccak256
 from zerog.errors import InferenceError
 from zerog.inference.logits import Logits, ranked, require_finite
 from zerog.inference.receipt import GREEDY, INVERSE_CDF, SamplingParams

@@ -7,7 +7,6 @@ chain does not keep: ``poi_transcript`` and ``poi_status``.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import threading
 from collections.abc import Awaitable, Callable, Mapping
@@ -15,17 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from zerog._native import keccak256
-from zerog.contracts import INFERENCE_REGISTRY, MODELS
-from zerog.contracts.genesis import model_id
 from zerog.errors import InferenceError, InvalidParams, ZerogError
-from zerog.inference.answer import Domain, Signatory
-from zerog.inference.encoding import parse_hex
-from zerog.inference.provider import GateProvider, RequestFeed
-from zerog.inference.weights import SMOLLM2, fetch, find
 
 if TYPE_CHECKING:
     from zerog.client import Client
+    from zerog.inference.provider import GateProvider
+
+# Everything heavier loads in the service's own thread: a node must answer before that.
 
 log = logging.getLogger("zerog.inference")
 
@@ -38,16 +33,15 @@ class InferenceService:
 
     Parameters
     ----------
-    connect : gives a client of the node; called once the node answers.
-    account : 0x-address of an account that the node holds; it stakes and pays gas.
-    key : signing key of the receipts, 32 bytes.
+    connect : gives a client of the node, and the 0x-address of an account that the node holds: it
+        stakes and pays gas. Called once the node answers.
+    key : gives the signing key of the receipts, 32 bytes; called at the first request.
     """
 
     name = "inference"
 
-    def __init__(self, connect: Callable[[], Client], account: str, key: bytes) -> None:
+    def __init__(self, connect: Callable[[], tuple[Client, str]], key: Callable[[], bytes]) -> None:
         self._connect = connect
-        self._account = account
         self._key = key
         self._provider: GateProvider | None = None
         self._failure: str | None = None
@@ -58,39 +52,54 @@ class InferenceService:
 
     async def run(self) -> None:
         """Serves until cancelled."""
+        import asyncio
+
         stop = threading.Event()
         try:
             await asyncio.to_thread(self._serve, stop)
         finally:
             stop.set()
+            if self._provider is not None:
+                self._provider.interrupt()
 
     def _serve(self, stop: threading.Event) -> None:
-        client = self._connect()
+        from zerog.chain.keys import keccak256
+        from zerog.contracts import MODELS
+        from zerog.contracts.genesis import model_id
+        from zerog.inference.provider import RequestFeed
+
+        client, account = self._connect()
         feed = RequestFeed(client, model_id(MODELS[0], keccak256))
         try:
             while not any(map(feed.is_open, feed.new())):
                 if stop.wait(POLL):
                     return
-            self._provider = self._start(client)
+            self._provider = self._start(client, account)
         except ZerogError as error:
             self._failure = str(error)
             raise
         self._failure = None
         self._provider.run(stop, POLL)
 
-    def _start(self, client: Client) -> GateProvider:
+    def _start(self, client: Client, account: str) -> GateProvider:
+        from zerog.contracts import INFERENCE_REGISTRY
+        from zerog.inference.answer import Domain, Signatory
+        from zerog.inference.provider import GateProvider
+        from zerog.inference.weights import SMOLLM2, fetch, find
+
         if find(SMOLLM2) is None:
             raise InferenceError(f"{SMOLLM2.name} is not on this machine", hint="run: zerog infer fetch")
         from zerog.inference.engines.llama_cpp import LlamaCppEngine
 
         engine = LlamaCppEngine(fetch(SMOLLM2))
         domain = Domain(client.chain_id, bytes.fromhex(INFERENCE_REGISTRY[2:]))
-        signatory = Signatory(engine, self._key, bytes.fromhex(self._account[2:]), domain)
-        provider = GateProvider(client, signatory, self._account)
+        signatory = Signatory(engine, self._key(), bytes.fromhex(account[2:]), domain)
+        provider = GateProvider(client, signatory, account)
         provider.enrol()
         return provider
 
     async def _transcript(self, params: Any) -> Any:
+        from zerog.inference.encoding import parse_hex
         from zerog.inference.transcript import encode_transcript
 
         if not isinstance(params, list) or len(params) != 1:
@@ -103,9 +112,10 @@ class InferenceService:
         return None if known is None else msgspec.Raw(encode_transcript(known))
 
     async def _status(self, params: Any) -> Any:
+        from zerog.contracts import MODELS
+
         return {
             "model": MODELS[0].name,
-            "account": self._account,
             "state": "serving" if self._provider else "waiting",
             "failure": self._failure,
         }

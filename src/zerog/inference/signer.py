@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import secrets
 from pathlib import Path
 
-from zerog._native import address_of
-from zerog.errors import InferenceError
+from zerog.chain.keys import parse_key, random_key
+from zerog.errors import InferenceError, KeystoreError
 
-_KEY_SIZE = 32
-_ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
+_LONGEST_TEXT = 128
 
 
 def load_or_create(path: Path) -> bytes:
@@ -26,7 +24,7 @@ def load_or_create(path: Path) -> bytes:
         pass
     except OSError as error:
         raise InferenceError(f"cannot read the signing key {path}: {error.strerror}") from None
-    key = (1 + secrets.randbelow(_ORDER - 1)).to_bytes(_KEY_SIZE)
+    key = random_key()
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -43,13 +41,8 @@ def _load(path: Path) -> bytes:
     with path.open() as source:
         if os.fstat(source.fileno()).st_mode & 0o077:
             raise InferenceError(f"others can read the signing key {path}", hint=f"chmod 600 {path}")
-        text = source.read(2 * _KEY_SIZE + 2).strip()
+        text = source.read(_LONGEST_TEXT)
     try:
-        key = bytes.fromhex(text)
-        address_of(key)
-    except Exception:
-        # Whatever was wrong with it, the text must appear in no message.
-        raise InferenceError(f"{path} holds no signing key: 64 hexadecimal digits are expected") from None
-    if len(key) != _KEY_SIZE:
-        raise InferenceError(f"{path} holds no signing key: 64 hexadecimal digits are expected")
-    return key
+        return parse_key(text)
+    except KeystoreError as error:
+        raise InferenceError(f"{path} holds no signing key: {error.message}") from None

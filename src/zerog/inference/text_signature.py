@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from zerog._native import address_of, keccak256
+from zerog.chain.keys import address_of, message_digest
 from zerog.errors import InferenceError
 from zerog.inference.encoding import parse_hex
 from zerog.inference.receipt import recover_signer, sign
@@ -25,8 +25,7 @@ def signed_text(request: bytes, response: bytes) -> str:
 
 def personal_digest(text: str) -> bytes:
     """EIP-191 ``personal_sign`` digest of an ASCII text."""
-    data = text.encode("ascii")
-    return keccak256(b"\x19Ethereum Signed Message:\n" + str(len(data)).encode("ascii") + data)
+    return message_digest(text.encode("ascii"))
 
 
 def sign_text(key: bytes, request: bytes, response: bytes) -> dict[str, Any]:

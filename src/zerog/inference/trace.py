@@ -10,7 +10,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from zerog._native import keccak256
+from zerog.chain.keys import keccak256
 
 PAIRS = 8
 QUANTUM = 65536

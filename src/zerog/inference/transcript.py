@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from zerog._native import address_of
+from zerog.chain.keys import address_of
 from zerog.contracts import MODELS, GenesisModel
 from zerog.errors import InferenceError
 from zerog.inference.answer import Answer, Domain
@@ -148,7 +148,7 @@ def decode_transcript(data: bytes) -> Transcript:
         document = msgspec.json.decode(data, type=_Document)
     except msgspec.ValidationError as error:
         raise InferenceError(f"the transcript is malformed: {error}") from None
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InferenceError(f"the transcript is not JSON: {error}") from None
     if document.format != FORMAT:
         raise InferenceError(f"the transcript has the format {document.format!r}, known is {FORMAT!r}")

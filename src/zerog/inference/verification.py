@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from zerog._native import keccak256
+from zerog.chain.keys import keccak256
 from zerog.contracts.genesis import model_id
 from zerog.errors import InferenceError
 from zerog.inference.engines import Engine

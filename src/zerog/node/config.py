@@ -171,10 +171,16 @@ class NodeSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         Annotated[str, Meta(description="data directory; ~/.local/share/zerog/<profile> when absent")] | None
     ) = None
     ephemeral: Annotated[bool, Meta(description="keep nothing: a throw-away chain")] = False
-    sync: Annotated[
-        Literal["safe", "full"],
-        Meta(description="full: fsync per block; safe: a power cut may lose the last blocks, never more"),
-    ] = "safe"
+    sync: (
+        Annotated[
+            Literal["safe", "full"],
+            Meta(
+                description="full: fsync per block; safe: a power cut may lose the last second, never more; "
+                "devnet safe, others full when absent"
+            ),
+        ]
+        | None
+    ) = None
     history_blocks: (
         Annotated[int, Meta(ge=1, le=_MAX_INT, description="blocks whose state is kept; all when absent")]
         | None

@@ -253,7 +253,7 @@ class Node:
             "data_dir": None if directory is None else str(directory.chain),
             "genesis": self.genesis,
             "devnet": self.profile.devnet_controls,
-            "sync": node.sync,
+            "sync": node.sync or self.profile.sync,
             "history_blocks": node.history_blocks,
             "max_bytes": node.max_bytes,
             "coinbase": chain.coinbase,

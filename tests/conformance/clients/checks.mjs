@@ -47,7 +47,7 @@ export async function run(checks) {
   let failed = false;
   for (const [name, check] of Object.entries(checks)) {
     try {
-      await within(check(), 30_000, name);
+      await within(check(), 120_000, name);
       console.log(JSON.stringify({ check: name, ok: true }));
     } catch (error) {
       failed = true;

@@ -45,11 +45,11 @@ await run({
       const live = new ethers.Contract(probe.target, abi, socket);
       const seen = new Promise((resolve) => live.on("Changed", (_by, value) => resolve(value)));
       const head = new Promise((resolve) => socket.on("block", resolve));
-      await within(socket.getBlockNumber(), 5000, "socket");
+      await within(socket.getBlockNumber(), 30_000, "socket");
       await new Promise((resolve) => setTimeout(resolve, 100));
       const receipt = await (await probe.set(12, "live")).wait();
-      equal(await within(seen, 5000, "log subscription"), 12n, "value of the live event");
-      equal(await within(head, 5000, "newHeads subscription"), receipt.blockNumber, "number of the new head");
+      equal(await within(seen, 30_000, "log subscription"), 12n, "value of the live event");
+      equal(await within(head, 30_000, "newHeads subscription"), receipt.blockNumber, "number of the new head");
     } finally {
       await socket.destroy();
     }

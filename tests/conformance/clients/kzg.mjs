@@ -4,7 +4,7 @@ import { loadKZG } from "kzg-wasm";
 const toHex = (bytes) => "0x" + Buffer.from(bytes).toString("hex");
 const toBytes = (hex) => Uint8Array.from(Buffer.from(hex.slice(2), "hex"));
 let loaded;
-const kzg = () => (loaded ??= loadKZG());
+const kzg = () => (loaded ??= loadKZG(0));
 
 /** One blob in the form of EIP-7594: commitment and 128 concatenated cell proofs. */
 export async function blobWithCellProofs() {

@@ -62,8 +62,8 @@ await run({
     await live.getBlockNumber();
     await new Promise((resolve) => setTimeout(resolve, 200));
     const receipt = await mined(await set(12n, "live"));
-    equal(await within(seen, 5000, "log subscription"), 12n, "value of the live event");
-    await within((async () => { while (!heads.some((b) => b.hash === receipt.blockHash)) await new Promise((r) => setTimeout(r, 20)); })(), 5000, "newHeads subscription");
+    equal(await within(seen, 30_000, "log subscription"), 12n, "value of the live event");
+    await within((async () => { while (!heads.some((b) => b.hash === receipt.blockHash)) await new Promise((r) => setTimeout(r, 20)); })(), 30_000, "newHeads subscription");
     stop(); stopEvents();
     (await live.transport.getRpcClient()).close();
   },

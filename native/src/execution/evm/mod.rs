@@ -30,6 +30,8 @@ use super::spec::{ChainSpec, Fork, MinGasUsed};
 use super::BlockContext;
 use crate::primitives::*;
 
+mod constantinople;
+mod crypto;
 mod handler;
 mod message;
 mod outcome;
@@ -83,7 +85,7 @@ fn spec_id(fork: Fork) -> SpecId {
         Fork::TangerineWhistle => SpecId::TANGERINE,
         Fork::SpuriousDragon => SpecId::SPURIOUS_DRAGON,
         Fork::Byzantium => SpecId::BYZANTIUM,
-        // revm has no Constantinople of its own: without EIP-1283 it is Petersburg.
+        // revm has no Constantinople of its own; see `constantinople` for the difference.
         Fork::Constantinople | Fork::Petersburg => SpecId::PETERSBURG,
         Fork::Istanbul | Fork::MuirGlacier => SpecId::ISTANBUL,
         Fork::Berlin => SpecId::BERLIN,
@@ -137,6 +139,7 @@ impl<'a, I> Machine<'a, I> {
         overlay: Overlay<'a>,
         inspector: I,
     ) -> Machine<'a, I> {
+        crypto::install();
         let fork = spec.fork_with_difficulty(context.number, context.timestamp, context.difficulty);
         let id = spec_id(fork);
         let mut evm_context: EvmContext<'a> = Context::new(overlay, id);
@@ -145,7 +148,11 @@ impl<'a, I> Machine<'a, I> {
         let stock = Precompiles::new(PrecompileSpecId::from_spec_id(id));
         let mut precompiles = PrecompilesMap::from_static(stock);
         spec.precompiles.install(&mut precompiles);
-        let instructions = EthInstructions::new_mainnet_with_spec(id);
+        let mut instructions = EthInstructions::new_mainnet_with_spec(id);
+        if fork == Fork::Constantinople {
+            evm_context.cfg.set_gas_params(constantinople::gas_params());
+            constantinople::install(&mut instructions);
+        }
         Machine {
             evm: RevmEvm::new_with_inspector(evm_context, inspector, instructions, precompiles),
             min_gas_used: spec.min_gas_used(context.timestamp),

@@ -47,6 +47,7 @@ fn signed(tx: Transaction) -> SignedTx {
     }
 }
 
+mod calls;
 mod public_calls;
 
 struct Chain {

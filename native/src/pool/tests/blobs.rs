@@ -10,13 +10,21 @@ use super::*;
 /// One blob with an EIP-4844 proof, computed once for all tests.
 fn proof_sidecar() -> &'static BlobTransactionSidecar {
     static SIDECAR: OnceLock<BlobTransactionSidecar> = OnceLock::new();
-    SIDECAR.get_or_init(|| SidecarBuilder::<SimpleCoder>::from_slice(b"blob").build_4844().expect("a sidecar"))
+    SIDECAR.get_or_init(|| {
+        SidecarBuilder::<SimpleCoder>::from_slice(b"blob")
+            .build_4844_with_settings(c_kzg::ethereum_kzg_settings(0))
+            .expect("a sidecar")
+    })
 }
 
 /// The same blob with EIP-7594 cell proofs.
 fn cell_sidecar() -> &'static Sidecar {
     static SIDECAR: OnceLock<Sidecar> = OnceLock::new();
-    SIDECAR.get_or_init(|| Sidecar::Eip4844(proof_sidecar().clone()).try_convert_into_eip7594().expect("cell proofs"))
+    SIDECAR.get_or_init(|| {
+        Sidecar::Eip4844(proof_sidecar().clone())
+            .try_convert_into_eip7594_with_settings(c_kzg::ethereum_kzg_settings(0))
+            .expect("cell proofs")
+    })
 }
 
 fn blob_tx(nonce: u64, fee: u128, blob_fee: u128) -> TxEip4844 {

@@ -2,6 +2,7 @@
 mod admission;
 mod blobs;
 mod blocks;
+mod concurrent;
 mod hostile;
 mod journal;
 mod model;
@@ -114,6 +115,7 @@ pub fn context() -> PoolContext {
         blob_base_fee: 1,
         max_blobs_per_tx: 6,
         max_blobs_per_block: 9,
+        max_initcode_size: 49_152,
     }
 }
 

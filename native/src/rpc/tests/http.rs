@@ -1,3 +1,5 @@
+use std::io::ErrorKind;
+
 use super::*;
 use crate::rpc::error::*;
 use crate::rpc::server::ServeError;
@@ -161,10 +163,17 @@ fn a_client_that_does_not_take_its_answers_loses_its_connection() {
     // Far more than the buffers of two sockets hold.
     client.send(request.repeat(16).as_bytes());
     let deadline = Instant::now() + PATIENCE;
-    while client.reader.get_mut().write_all(request.as_bytes()).is_ok() {
+    let error = loop {
+        if let Err(error) = client.reader.get_mut().write_all(request.as_bytes()) {
+            break error;
+        }
         assert!(Instant::now() < deadline, "the connection is still open");
         std::thread::yield_now();
-    }
+    };
+    assert!(
+        !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut),
+        "only our own patience ended: {error}"
+    );
     assert_eq!(Client::connect(&server).call("test_ping", json!([]))["result"], "pong");
 }
 

@@ -185,9 +185,12 @@ async def increase_time(net: DevnetControl, seconds: SignedSeconds) -> int:
     """Moves the clock; answers the seconds that it is ahead of the wall clock."""
 
     def turn() -> int:
-        offset = net.engine.controls().time_offset + seconds
-        net.engine.update_controls(time_offset=offset)
-        return offset
+        offset = net.engine.controls().time_offset
+        if seconds > 0:
+            # Blocks made within one second run ahead of the clock; a move starts from the newest.
+            offset = max(offset, net.engine.head().timestamp - net.now())
+        net.engine.update_controls(time_offset=offset + seconds)
+        return offset + seconds
 
     return await net.turn(turn)
 

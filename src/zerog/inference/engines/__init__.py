@@ -84,7 +84,15 @@ class Engine(Protocol):
     def ending(
         self, tokens: Sequence[int], params: SamplingParams, stop_strings: Sequence[str]
     ) -> tuple[bytes, FinishReason] | None:
-        """Output and reason when a generation of ``tokens`` ends here; ``None`` when it goes on."""
+        """Output and reason when a generation of ``tokens`` ends here; ``None`` when it goes on.
+
+        Raises
+        ------
+        InferenceError : a token is outside the vocabulary.
+        """
+
+    def interrupt(self) -> None:
+        """Makes a running generation fail within a token's time, from any thread; for shutting down."""
 
     def close(self) -> None:
         """Frees the model."""

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from zerog._native import keccak256
+from zerog.chain.keys import keccak256
 from zerog.contracts import ENGINES, MODELS
 from zerog.errors import InferenceError
 from zerog.inference.engines import DeterminismClass, FinishReason, Generation
@@ -49,6 +49,7 @@ class LlamaCppEngine:
         llama = _import_cyllama()
         self._llama = llama
         self._lock = threading.Lock()
+        self._interrupted = threading.Event()
         self._model = _load(llama, weights)
         self._vocabulary = self._model.get_vocab()
         self._context = llama.LlamaContext(self._model, _context_params(llama), False)
@@ -91,9 +92,7 @@ class LlamaCppEngine:
         ------
         InferenceError : a token id is outside the vocabulary or the whole exceeds the context.
         """
-        size = self._vocabulary.n_vocab
-        if bad := [t for t in tokens if not 0 <= t < size]:
-            raise InferenceError(f"token {bad[0]} is outside the vocabulary of {size}")
+        self._require_known(tokens)
         prompt = self.prompt_tokens(request)
         if len(prompt) + len(tokens) > CONTEXT:
             raise InferenceError(f"{len(prompt) + len(tokens)} tokens exceed the context of {CONTEXT}")
@@ -108,6 +107,7 @@ class LlamaCppEngine:
         self, tokens: Sequence[int], params: SamplingParams, stop_strings: Sequence[str]
     ) -> tuple[bytes, FinishReason] | None:
         """Output and reason when a generation of ``tokens`` ends here; see `Engine.ending`."""
+        self._require_known(tokens[-1:])
         if tokens[-1] in self._ending:
             return self._text(tokens[:-1]), FinishReason.END_TOKEN
         if stop_strings:
@@ -118,6 +118,10 @@ class LlamaCppEngine:
         if len(tokens) >= params.maxTokens:
             return self._text(tokens), FinishReason.LENGTH
         return None
+
+    def interrupt(self) -> None:
+        """Ends a running generation with an error and refuses later ones; see `Engine.interrupt`."""
+        self._interrupted.set()
 
     def close(self) -> None:
         """Frees context and model."""
@@ -159,6 +163,8 @@ class LlamaCppEngine:
         return self._row(0)
 
     def _decode(self) -> None:
+        if self._interrupted.is_set():
+            raise InferenceError("the engine was interrupted")
         try:
             self._context.decode(self._batch)
         except (ValueError, RuntimeError, InterruptedError) as error:
@@ -167,7 +173,14 @@ class LlamaCppEngine:
     def _row(self, index: int) -> Logits:
         return np.array(self._context.get_logits_ith(index), dtype=np.float32)
 
+    def _require_known(self, tokens: Sequence[int]) -> None:
+        # llama.cpp itself does not check: a foreign id would read outside its tables.
+        size = self._vocabulary.n_vocab
+        if unknown := [token for token in tokens if not 0 <= token < size]:
+            raise InferenceError(f"token {unknown[0]} is outside the vocabulary of {size}")
+
     def _text(self, tokens: Sequence[int]) -> bytes:
+        self._require_known(tokens)
         return b"".join(map(self._piece, tokens))
 
     def _piece(self, token: int) -> bytes:
