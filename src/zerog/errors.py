@@ -172,6 +172,7 @@ class NativeFailure(ZerogError):
 
 _BY_KIND: dict[str, type[ZerogError]] = {
     "datadir": DataDirError,
+    "locked": DataDirLocked,
     "foreign_datadir": ForeignDataDir,
     "wrong_chain": WrongChain,
     "corrupt": CorruptDataDir,
@@ -191,8 +192,6 @@ def from_native(error: BaseException) -> ZerogError:
     message = str(getattr(error, "message", error))
     if kind == "rpc":
         return RpcError(int(getattr(error, "code", -32603)), message, getattr(error, "data", None))
-    if kind == "datadir" and "lock" in message.lower():
-        return DataDirLocked(message)
     return _BY_KIND.get(kind, NativeFailure)(message)
 
 

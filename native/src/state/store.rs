@@ -96,7 +96,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StateError::Open`] names the directory and what is wrong with it: not a directory, not ours, another
-    /// format, in use, damaged, not writable.
+    /// format, in use, not writable. [`StateError::Corrupt`] when it is damaged.
     pub fn open(options: StoreOptions) -> Result<Arc<Store>, StateError> {
         let directory = Directory::open(options.path.as_deref())?;
         let mode = match options.sync {
@@ -106,7 +106,7 @@ impl Store {
             SyncPolicy::Safe => SyncMode::SafeNoSync,
         };
         let mdbx = Mdbx::open(directory.path(), mode, options.max_bytes)
-            .map_err(|error| directory.refuse(open_reason(error)))?;
+            .map_err(|error| refusal(&directory, error))?;
         let deferred = mode == SyncMode::SafeNoSync;
         let shared = Arc::new(Shared {
             mdbx,
@@ -299,10 +299,10 @@ fn corrupt_header(number: u64) -> StateError {
 }
 
 /// What an operator can do something with.
-fn open_reason(error: MdbxError) -> String {
-    match error {
+fn refusal(directory: &Directory, error: MdbxError) -> StateError {
+    directory.refuse(match error {
         MdbxError::Invalid | MdbxError::Corrupted | MdbxError::PageNotFound | MdbxError::Panic => {
-            format!("its database is damaged ({error}); restore it or start with another directory")
+            return directory.damaged(error)
         }
         MdbxError::VersionMismatch | MdbxError::Incompatible => {
             format!("its database was written by another version ({error})")
@@ -312,12 +312,12 @@ fn open_reason(error: MdbxError) -> String {
             format!("max_bytes does not suit its database ({error})")
         }
         other => format!("its database does not open: {other}"),
-    }
+    })
 }
 
 /// Loads the head, if there is one, and checks header, hash and trie root against each other.
 fn check_head(shared: &Arc<Shared>) -> Result<(), StateError> {
-    let damaged = |what: String| shared.directory.refuse(format!("its database is damaged ({what})"));
+    let damaged = |what: String| shared.directory.damaged(what);
     let Some(view) = View::open(shared).map_err(|error| damaged(error.to_string()))? else { return Ok(()) };
     let head = view.head();
     if head.header.hash_slow() != head.hash {

@@ -312,6 +312,7 @@ impl View {
     }
 
     #[cfg(test)]
+    #[allow(clippy::type_complexity)]
     pub(super) fn trie_records(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>, ReadError> {
         let mut cursor = self.txn.cursor(Table::Trie)?;
         let mut records = Vec::new();

@@ -69,7 +69,7 @@ def locate(distribution: str, wheel: str) -> WheelLocation | None:
         with _open(page, {"Accept": _ACCEPT}, settings.certificates) as answer:
             body = answer.read(_MAX_INDEX_PAGE)
             links = _links(body, answer.headers.get_content_type())
-    except (OSError, HTTPException, ValueError):
+    except (OSError, HTTPException, ValueError, msgspec.MsgspecError):
         return None
     for name, url, sha256 in links:
         if name == wheel and sha256:
@@ -204,11 +204,8 @@ def _open(url: str, headers: dict[str, str], certificates: str | None) -> HTTPRe
 def _links(body: bytes, content_type: str) -> list[tuple[str, str, str | None]]:
     """(file name, address, SHA-256) of every file on an index page."""
     if content_type.endswith("json"):
-        page = msgspec.json.decode(body)
-        return [
-            (str(entry["filename"]), str(entry["url"]), entry.get("hashes", {}).get("sha256"))
-            for entry in page.get("files", [])
-        ]
+        page = msgspec.json.decode(body, type=_Page)
+        return [(entry.filename, entry.url, entry.hashes.get("sha256")) for entry in page.files]
     reader = _Anchors()
     reader.feed(body.decode("utf-8", "replace"))
     links = []
@@ -218,6 +215,16 @@ def _links(body: bytes, content_type: str) -> list[tuple[str, str, str | None]]:
         kind, _, value = fragment.partition("=")
         links.append((name, url, value if kind == "sha256" else None))
     return links
+
+
+class _File(msgspec.Struct):
+    filename: str
+    url: str
+    hashes: dict[str, str]
+
+
+class _Page(msgspec.Struct):
+    files: list[_File]
 
 
 class _Anchors(HTMLParser):

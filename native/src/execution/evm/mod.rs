@@ -31,6 +31,7 @@ use super::BlockContext;
 use crate::primitives::*;
 
 mod constantinople;
+mod crypto;
 mod handler;
 mod message;
 mod outcome;
@@ -138,6 +139,7 @@ impl<'a, I> Machine<'a, I> {
         overlay: Overlay<'a>,
         inspector: I,
     ) -> Machine<'a, I> {
+        crypto::install();
         let fork = spec.fork_with_difficulty(context.number, context.timestamp, context.difficulty);
         let id = spec_id(fork);
         let mut evm_context: EvmContext<'a> = Context::new(overlay, id);

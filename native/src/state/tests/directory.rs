@@ -14,6 +14,10 @@ fn refusal(path: &Path) -> String {
             assert_eq!(named, path.display().to_string());
             reason
         }
+        Err(StateError::Corrupt(reason)) => {
+            assert!(reason.contains(&path.display().to_string()) && reason.contains("damaged"), "{reason}");
+            reason
+        }
         Err(other) => panic!("another error: {other}"),
     }
 }
