@@ -56,13 +56,23 @@ pub struct Scope<'c> {
     view: OnceCell<View>,
     opened: Instant,
     deadline: Cell<Instant>,
+    /// True while a method is tried on a connection's thread.
+    attempted: Cell<bool>,
+    deferred: Cell<bool>,
 }
 
 impl<'c> Scope<'c> {
     pub fn new(context: &'c Context) -> Scope<'c> {
         let opened = Instant::now();
         let deadline = opened + Duration::from_millis(context.config.call_timeout_ms);
-        Scope { context, view: OnceCell::new(), opened, deadline: Cell::new(deadline) }
+        Scope {
+            context,
+            view: OnceCell::new(),
+            opened,
+            deadline: Cell::new(deadline),
+            attempted: Cell::new(false),
+            deferred: Cell::new(false),
+        }
     }
 
     pub fn context(&self) -> &'c Context {
@@ -97,6 +107,16 @@ impl<'c> Scope<'c> {
         RpcError::server(format!("execution aborted (timeout = {}ms)", self.context.config.call_timeout_ms))
     }
 
+    /// For a method that sees before it starts that its work is large: where connections are served it ends here, and
+    /// is run again on the pool of heavy calls.
+    pub fn defer_large(&self) -> Result<(), RpcError> {
+        if !self.attempted.get() {
+            return Ok(());
+        }
+        self.deferred.set(true);
+        Err(self.timed_out())
+    }
+
     pub(super) fn opened(&self) -> Instant {
         self.opened
     }
@@ -108,7 +128,8 @@ pub type Handler = fn(&Scope<'_>, Params<'_>, &mut Json) -> Result<(), RpcError>
 /// Where a method may run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
-    /// A few microseconds and no loop over user-sized input: answered on the connection's thread.
+    /// A few microseconds and no loop over user-sized input: answered on the connection's thread, unless it calls
+    /// [`Scope::defer_large`].
     Inline,
     /// Usually short, sometimes not, free of side effects, and honours [`Scope::deadline`]: tried on the connection's
     /// thread for a fraction of a millisecond, then run again on the pool of heavy calls.
@@ -162,7 +183,7 @@ impl Row {
             return Attempt::Offload;
         }
         match self.method.class {
-            Class::Inline => Attempt::Done(run(scope, &self.method, params, out)),
+            Class::Inline => self.attempt_unless_large(scope, params, out),
             Class::Heavy => Attempt::Offload,
             Class::Adaptive => self.attempt_bounded(scope, params, out),
         }
@@ -178,10 +199,20 @@ impl Row {
         let whole = scope.deadline.get();
         let bounded = Instant::now() + INLINE_BUDGET;
         scope.deadline.set(bounded);
-        let outcome = run(scope, &self.method, params, out);
+        let attempt = self.attempt_unless_large(scope, params, out);
         scope.deadline.set(whole);
-        if outcome.is_err() && Instant::now() >= bounded {
+        if matches!(attempt, Attempt::Done(Err(_))) && Instant::now() >= bounded {
             self.detour.store(DETOUR, Ordering::Relaxed);
+            return Attempt::Offload;
+        }
+        attempt
+    }
+
+    fn attempt_unless_large(&self, scope: &Scope<'_>, params: Option<&RawValue>, out: &mut Json) -> Attempt {
+        scope.attempted.set(true);
+        let outcome = run(scope, &self.method, params, out);
+        scope.attempted.set(false);
+        if scope.deferred.take() {
             return Attempt::Offload;
         }
         Attempt::Done(outcome)

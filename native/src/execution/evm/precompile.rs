@@ -10,6 +10,8 @@ use revm::precompile::{PrecompileError, PrecompileHalt, PrecompileId, Precompile
 use crate::primitives::*;
 
 /// A contract in native code at a fixed address.
+///
+/// One that stores needs an account with a nonce in the genesis: EIP-161 removes empty accounts with all they hold.
 pub trait Precompile: Send + Sync {
     fn address(&self) -> Address;
     fn name(&self) -> &'static str;

@@ -31,11 +31,22 @@ pub struct Tracer {
 }
 
 impl Tracer {
-    pub fn new(options: GethDebugTracingOptions) -> Result<Tracer, String> {
+    pub fn new(mut options: GethDebugTracingOptions) -> Result<Tracer, String> {
+        accept_empty_configs(&mut options);
         let limit = options.config.limit.unwrap_or(0);
         let inner = DebugInspector::new(options).map_err(|e| e.to_string())?;
         let records_steps = matches!(inner, DebugInspector::Default(..)) && limit == 0;
         Ok(Tracer { inner, records_steps, steps: 0 })
+    }
+}
+
+/// A muxed tracer without options may be given `{}` for them; the library wants `null`.
+fn accept_empty_configs(options: &mut GethDebugTracingOptions) {
+    let Some(parts) = options.tracer_config.0.as_object_mut() else { return };
+    for name in ["4byteTracer", "noopTracer"] {
+        if let Some(config) = parts.get_mut(name).filter(|config| **config == serde_json::json!({})) {
+            *config = serde_json::Value::Null;
+        }
     }
 }
 

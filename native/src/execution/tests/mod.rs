@@ -48,6 +48,7 @@ fn signed(tx: Transaction) -> SignedTx {
 }
 
 mod calls;
+mod features;
 mod public_calls;
 
 struct Chain {

@@ -11,6 +11,10 @@ use super::encode::{self, LogEncoder, Transactions};
 use crate::execution::ChainSpec;
 use crate::primitives::{ExecutedBlock, SealedBlock};
 use crate::rpc::{Json, Params, RpcError, Scope};
+use crate::state::View;
+
+/// Transactions up to which a block is read and written where connections are served: some microseconds each.
+const LARGE_BLOCK: u32 = 64;
 
 /// A block to show and whether it is the pending one.
 enum Found {
@@ -31,12 +35,21 @@ impl Found {
     }
 }
 
+/// Refuses to handle a large block where connections are served.
+fn defer_large(scope: &Scope<'_>, view: &View, number: u64) -> Result<(), RpcError> {
+    match view.transaction_count(number)? {
+        Some(count) if count > LARGE_BLOCK => scope.defer_large(),
+        _ => Ok(()),
+    }
+}
+
 fn find(scope: &Scope<'_>, id: BlockId) -> Result<Option<Found>, RpcError> {
     let view = scope.view()?;
     if id == BlockId::Pending {
         return Ok(pending_block(scope)?.map(Found::Pending));
     }
     let Some(number) = id.number(view)? else { return Ok(None) };
+    defer_large(scope, view, number)?;
     Ok(cache::block(scope, view, number)?.map(Found::Committed))
 }
 
@@ -169,7 +182,7 @@ pub fn get_block_receipts(scope: &Scope<'_>, params: Params<'_>, out: &mut Json)
     if id == BlockId::Pending {
         match pending_block(scope)? {
             Some(executed) => {
-                let receipts = Receipts::new(executed.receipts.clone(), Vec::new());
+                let receipts = Receipts::new(executed.receipts.clone());
                 write_receipts(&spec, &executed.block, &receipts, out);
             }
             None => out.null(),
@@ -181,6 +194,7 @@ pub fn get_block_receipts(scope: &Scope<'_>, params: Params<'_>, out: &mut Json)
         out.null();
         return Ok(());
     };
+    defer_large(scope, view, number)?;
     match (cache::block(scope, view, number)?, cache::receipts(scope, view, number)?) {
         (Some(block), Some(receipts)) => write_receipts(&spec, &block, &receipts, out),
         _ => out.null(),

@@ -161,6 +161,8 @@ impl StateRead for PendingState<'_> {
 
 /// The pending block on top of the view's head; `None` when the chain has moved on since the view was opened.
 pub fn pending_block(scope: &Scope<'_>) -> Result<Option<Arc<ExecutedBlock>>, RpcError> {
+    // It may have to be built first.
+    scope.defer_large()?;
     let block = scope.engine().pending_block()?;
     let fits = block.block.header.parent_hash == scope.view()?.head().hash;
     Ok(fits.then_some(block))

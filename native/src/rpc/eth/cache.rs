@@ -1,18 +1,20 @@
 //! Decoded blocks that were asked for lately. Keyed by block hash, so an entry never goes stale: what stands behind a
 //! hash does not change, and a number is resolved to its hash by the caller's view each time.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use alloy_primitives::B256;
+use alloy_primitives::{Bloom, Log, B256};
 use lru::LruCache;
 use parking_lot::Mutex;
 
+use super::encode::LogEncoder;
+use super::logs::LogFilter;
 use crate::primitives::{Receipt, SealedBlock};
-use crate::rpc::{RpcError, Scope};
+use crate::rpc::{Json, RpcError, Scope};
 use crate::state::View;
 
 /// Bytes that each cache may hold, roughly.
-const BUDGET: usize = 24 << 20;
+const BUDGET: usize = 32 << 20;
 
 /// A least-recently-used map bounded by the weight of its values.
 struct Weighted<V> {
@@ -49,11 +51,27 @@ pub struct Receipts {
     pub list: Vec<Receipt>,
     /// Where in the block's sequence of logs each receipt's begin.
     pub first_logs: Vec<u64>,
+    bloom: Bloom,
+    encoded: OnceLock<EncodedLogs>,
+}
+
+/// All logs of a block as JSON objects, one after another with commas between them.
+struct EncodedLogs {
+    json: Json,
+    /// Where each log's object ends, in the order of the block.
+    ends: Vec<usize>,
+}
+
+/// What the logs of a block say about it.
+pub struct LogSource {
+    pub hash: B256,
+    pub number: u64,
+    pub timestamp: u64,
     pub transaction_hashes: Vec<B256>,
 }
 
 impl Receipts {
-    pub fn new(list: Vec<Receipt>, transaction_hashes: Vec<B256>) -> Receipts {
+    pub fn new(list: Vec<Receipt>) -> Receipts {
         let first_logs = list
             .iter()
             .scan(0u64, |next, receipt| {
@@ -62,7 +80,59 @@ impl Receipts {
                 Some(first)
             })
             .collect();
-        Receipts { list, first_logs, transaction_hashes }
+        let bloom = list.iter().fold(Bloom::ZERO, |bloom, receipt| bloom | receipt.bloom);
+        Receipts { list, first_logs, bloom, encoded: OnceLock::new() }
+    }
+
+    /// Appends the logs that match, with commas between them and, unless `first`, before them.
+    pub fn write_logs(
+        &self,
+        filter: &LogFilter,
+        first: bool,
+        source: impl FnOnce() -> Result<LogSource, RpcError>,
+        out: &mut Json,
+    ) -> Result<(), RpcError> {
+        if !filter.may_match(&self.bloom) {
+            return Ok(());
+        }
+        let encoded = match self.encoded.get() {
+            Some(encoded) => encoded,
+            None => {
+                let fresh = self.encode(&source()?);
+                self.encoded.get_or_init(|| fresh)
+            }
+        };
+        let mut first = first;
+        let mut start = 0;
+        let logs = self.list.iter().flat_map(|receipt| &receipt.logs);
+        for (log, end) in logs.zip(&encoded.ends) {
+            if filter.matches(log) {
+                if !first {
+                    out.byte(b',');
+                }
+                first = false;
+                out.raw(&encoded.json.as_bytes()[start..*end]);
+            }
+            // The next object begins behind the comma.
+            start = end + 1;
+        }
+        Ok(())
+    }
+
+    fn encode(&self, source: &LogSource) -> EncodedLogs {
+        let encoder = LogEncoder::new(&source.hash, source.number, source.timestamp, false);
+        let mut encoded = EncodedLogs { json: Json::new(), ends: Vec::new() };
+        for (tx_index, (receipt, tx_hash)) in self.list.iter().zip(&source.transaction_hashes).enumerate() {
+            for log in &receipt.logs {
+                if !encoded.ends.is_empty() {
+                    encoded.json.byte(b',');
+                }
+                let log_index = encoded.ends.len() as u64;
+                encoder.write(&mut encoded.json, log, tx_hash, tx_index as u64, log_index);
+                encoded.ends.push(encoded.json.len());
+            }
+        }
+        encoded
     }
 }
 
@@ -95,15 +165,20 @@ pub fn block(scope: &Scope<'_>, view: &View, number: u64) -> Result<Option<Arc<S
 
 /// Receipts of committed block `number`; `None` beyond the head.
 pub fn receipts(scope: &Scope<'_>, view: &View, number: u64) -> Result<Option<Arc<Receipts>>, RpcError> {
-    let Some(hash) = view.hash(number)? else { return Ok(None) };
+    match view.hash(number)? {
+        Some(hash) => receipts_of(scope, view, number, hash),
+        None => Ok(None),
+    }
+}
+
+/// [`receipts`] of a block whose hash is known.
+pub fn receipts_of(scope: &Scope<'_>, view: &View, number: u64, hash: B256) -> Result<Option<Arc<Receipts>>, RpcError> {
     let cache = &scope.context().eth.receipts;
     if let Some(receipts) = cache.lock().get(&hash) {
         return Ok(Some(receipts));
     }
-    let (Some(list), Some(hashes)) = (view.receipts(number)?, view.transaction_hashes(number)?) else {
-        return Ok(None);
-    };
-    let receipts = Arc::new(Receipts::new(list, hashes));
+    let Some(list) = view.receipts(number)? else { return Ok(None) };
+    let receipts = Arc::new(Receipts::new(list));
     cache.lock().insert(hash, Arc::clone(&receipts), receipts_weight(&receipts));
     Ok(Some(receipts))
 }
@@ -115,8 +190,9 @@ fn block_weight(block: &SealedBlock) -> usize {
 
 fn receipts_weight(receipts: &Receipts) -> usize {
     let of = |receipt: &Receipt| {
-        let logs: usize = receipt.logs.iter().map(|log| 120 + 32 * log.topics().len() + log.data.data.len()).sum();
-        440 + logs
+        // The log itself and its encoding, which comes with the first query.
+        let log = |log: &Log| 720 + 100 * log.topics().len() + 3 * log.data.data.len();
+        400 + receipt.logs.iter().map(log).sum::<usize>()
     };
     100 + receipts.list.iter().map(of).sum::<usize>()
 }

@@ -6,7 +6,7 @@ use alloy_primitives::{Address, Bloom, BloomInput, Log, B256};
 use serde_json::value::RawValue;
 
 use super::block_id::BlockId;
-use super::cache;
+use super::cache::{self, LogSource};
 use super::encode::LogEncoder;
 use crate::primitives::{Receipt, SealedBlock};
 use crate::rpc::codec;
@@ -184,20 +184,21 @@ pub fn write_logs(scope: &Scope<'_>, query: &LogQuery, out: &mut Json) -> Result
     let start = out.len();
     out.byte(b'[');
     for number in blocks {
-        let Some(header) = view.header(number)? else { continue };
-        if !query.filter.may_match(&header.logs_bloom) {
-            continue;
-        }
-        let (Some(hash), Some(receipts)) = (view.hash(number)?, cache::receipts(scope, view, number)?) else {
-            continue;
-        };
-        let encoder = LogEncoder::new(&hash, number, header.timestamp, false);
-        for_each_match(&query.filter, &receipts.list, &mut |tx_index, log_index, log| {
-            if out.len() > start + 1 {
-                out.byte(b',');
+        if query.filter.topics.len() > 1 {
+            // The index knows the first topic only; a header's bloom is read sooner than the receipts.
+            let Some(header) = view.header(number)? else { continue };
+            if !query.filter.may_match(&header.logs_bloom) {
+                continue;
             }
-            encoder.write(out, log, &receipts.transaction_hashes[tx_index], tx_index as u64, log_index);
-        });
+        }
+        let Some(hash) = view.hash(number)? else { continue };
+        let Some(receipts) = cache::receipts_of(scope, view, number, hash)? else { continue };
+        let source = || {
+            let timestamp = view.header(number)?.map_or(0, |header| header.timestamp);
+            let transaction_hashes = view.transaction_hashes(number)?.unwrap_or_default();
+            Ok(LogSource { hash, number, timestamp, transaction_hashes })
+        };
+        receipts.write_logs(&query.filter, out.len() == start + 1, source, out)?;
         if out.len() - start > scope.config().max_result {
             let limit = scope.config().max_result;
             return Err(RpcError::limit(format!("query result exceeds {limit} bytes, narrow the block range")));
@@ -210,19 +211,6 @@ pub fn write_logs(scope: &Scope<'_>, query: &LogQuery, out: &mut Json) -> Result
     Ok(())
 }
 
-/// Hands every matching log of a block to `take`: index of its transaction, its own index within the block, itself.
-fn for_each_match(filter: &LogFilter, receipts: &[Receipt], take: &mut dyn FnMut(usize, u64, &Log)) {
-    let mut log_index = 0;
-    for (tx_index, receipt) in receipts.iter().enumerate() {
-        for log in &receipt.logs {
-            if filter.matches(log) {
-                take(tx_index, log_index, log);
-            }
-            log_index += 1;
-        }
-    }
-}
-
 /// The matching logs of one block, each as a JSON object of its own, for filters and subscriptions.
 pub fn block_logs(filter: &LogFilter, block: &SealedBlock, receipts: &[Receipt], removed: bool) -> Vec<Vec<u8>> {
     if !filter.may_match(&block.header.logs_bloom) {
@@ -230,11 +218,17 @@ pub fn block_logs(filter: &LogFilter, block: &SealedBlock, receipts: &[Receipt],
     }
     let encoder = LogEncoder::new(&block.hash, block.header.number, block.header.timestamp, removed);
     let mut found = Vec::new();
-    for_each_match(filter, receipts, &mut |tx_index, log_index, log| {
-        let mut out = Json::with_capacity(640);
-        encoder.write(&mut out, log, &block.transactions[tx_index].hash, tx_index as u64, log_index);
-        found.push(out.into_bytes());
-    });
+    let mut log_index = 0;
+    for (tx_index, (tx, receipt)) in block.transactions.iter().zip(receipts).enumerate() {
+        for log in &receipt.logs {
+            if filter.matches(log) {
+                let mut out = Json::with_capacity(640);
+                encoder.write(&mut out, log, &tx.hash, tx_index as u64, log_index);
+                found.push(out.into_bytes());
+            }
+            log_index += 1;
+        }
+    }
     found
 }
 
