@@ -151,6 +151,30 @@ fn small_blocks(bench: &mut Bench, name: &str, transfers: u64) {
     bench.report(&format!("{name}/resident_{transfers}"), (resident() - rss) / f64::from(blocks), "KiB/block");
 }
 
+/// Blocks without transactions: only the system contracts (EIP-4788, EIP-2935) write, three slots in all.
+fn empty_blocks(bench: &mut Bench, name: &str) {
+    let mut number = bench.store.view().expect("view").expect("genesis").head().header.number;
+    for blocks in [20, 1000] {
+        let rss = resident();
+        let mut commits = Vec::new();
+        for _ in 0..blocks {
+            number += 1;
+            let slot = |n: u64| (U256::from(n), U256::from(number + 1));
+            let system =
+                |slots: &[(U256, U256)]| AccountDelta { storage: slots.iter().copied().collect(), ..account(1, 0) };
+            let mut delta = StateDelta::default();
+            delta.accounts.insert(address(1 << 50), system(&[slot(number % 8191), slot(number % 8191 + 8191)]));
+            delta.accounts.insert(address(1 << 51), system(&[slot(number % 8191)]));
+            let (block, _) = bench.seal(delta, Vec::new(), Vec::new());
+            let started = Instant::now();
+            bench.store.commit_blocks(&[block]).expect("commit");
+            commits.push(started.elapsed());
+        }
+        bench.report(&format!("{name}/empty_commit_{blocks}"), median(commits), "us/block");
+        bench.report(&format!("{name}/empty_resident_{blocks}"), (resident() - rss) / f64::from(blocks), "KiB/block");
+    }
+}
+
 fn reads(bench: &Bench, name: &str, accounts: u64) {
     let rounds = 200_000u64;
     let timed = |what: &str, f: &mut dyn FnMut(u64)| {
@@ -215,7 +239,7 @@ fn main() {
             continue;
         }
         let mut bench = Bench::new(accounts, sync);
-        small_blocks(&mut bench, name, 0);
+        empty_blocks(&mut bench, name);
         small_blocks(&mut bench, name, 1);
         reads(&bench, name, accounts);
         large_blocks(&mut bench, name);

@@ -31,8 +31,8 @@ printed after the message on a terminal. No message ever contains a key, a passw
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
+from types import TracebackType
 from typing import Any
 
 
@@ -195,12 +195,24 @@ def from_native(error: BaseException) -> ZerogError:
     return _BY_KIND.get(kind, NativeFailure)(message)
 
 
-@contextmanager
-def native_errors() -> Iterator[None]:
-    """Raises errors of the native engine as exceptions of this tree."""
-    try:
-        yield
-    except Exception as error:
-        if hasattr(error, "kind") and type(error).__name__ == "NativeError":
+class _NativeErrors:
+    """See `native_errors`. A plain class, because every block passes here several times."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None and kind.__name__ == "NativeError" and error is not None:
             raise from_native(error) from error
-        raise
+
+
+_NATIVE_ERRORS = _NativeErrors()
+
+
+def native_errors() -> AbstractContextManager[None]:
+    """Raises errors of the native engine as exceptions of this tree."""
+    return _NATIVE_ERRORS

@@ -7,8 +7,8 @@
         zerog_devnet.client.send(account=alice, to=bob, value=1)
         assert zerog_devnet.client.balance(bob) == 10_000 * 10**18 + 1
 
-One node serves the session (under half a second to start). Every test gets a snapshot before it
-and a revert after it, so tests do not see each other. Override `zerog_devnet_options` to change
+One node serves the session (under half a second to start). What a test does is undone after it:
+blocks, state, clock, mining mode, impersonation, pool. Override `zerog_devnet_options` to change
 the chain: it returns the keyword arguments of `zerog.Devnet`.
 """
 
@@ -41,6 +41,5 @@ def zerog_devnet_session(zerog_devnet_options: dict[str, Any]) -> Iterator[Devne
 @pytest.fixture
 def zerog_devnet(zerog_devnet_session: Devnet) -> Iterator[Devnet]:
     """The session's devnet as it was at its start."""
-    mark = zerog_devnet_session.snapshot()
-    yield zerog_devnet_session
-    zerog_devnet_session.revert(mark)
+    with zerog_devnet_session.anchor():
+        yield zerog_devnet_session

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -32,12 +31,10 @@ def client(net: Devnet) -> Client:
 
 
 @pytest.fixture
-def manual(client: Client) -> Iterator[Client]:
+def manual(client: Client) -> Client:
     """A client of a chain that mines on request."""
     client.request("evm_setAutomine", False)
-    yield client
-    client.request("anvil_dropAllTransactions")
-    client.request("evm_setAutomine", True)
+    return client
 
 
 def deploy(client: Client, name: str, *arguments: Any) -> Contract:
@@ -152,8 +149,6 @@ def test_the_header_of_the_next_block_is_chosen(client: Client) -> None:
     assert block.base_fee == 123
     assert int(block.raw["mixHash"], 16) == 0x1234
     assert block.gas_limit == 40_000_000
-    client.request("anvil_setCoinbase", "0x" + "00" * 20)
-    client.request("evm_setBlockGasLimit", hex(30_000_000))
 
 
 def test_what_cannot_be_set_says_why(client: Client) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from zerog import Client, Devnet
-from zerog.errors import PortInUse, WrongChain, ZerogError
+from zerog.errors import PortInUse, RpcError, WrongChain, ZerogError
 
 pytest_plugins = ["pytester"]
 
@@ -53,6 +53,21 @@ def test_an_anchor_undoes_what_happened_inside(zerog_devnet: Devnet) -> None:
         zerog_devnet.set_balance("0x" + "11" * 20, 5)
     assert zerog_devnet.client.block() == head
     assert zerog_devnet.client.balance("0x" + "11" * 20) == balance
+
+
+def test_an_anchor_undoes_modes_and_controls(zerog_devnet: Devnet) -> None:
+    client = zerog_devnet.client
+    with zerog_devnet.anchor():
+        client.request("evm_setAutomine", False)
+        client.request("anvil_autoImpersonateAccount", True)
+        client.request("anvil_setCoinbase", "0x" + "11" * 20)
+        client.submit(to="0x" + "22" * 20, value=1)
+    assert client.request("anvil_getAutomine") is True
+    assert client.request("txpool_status")["pending"] == "0x0"
+    zerog_devnet.mine()
+    assert int(client.block().miner, 16) == 0
+    with pytest.raises(RpcError):
+        client.send(account="0x" + "33" * 20, to="0x" + "22" * 20)
 
 
 def test_a_snapshot_is_used_up(zerog_devnet: Devnet) -> None:

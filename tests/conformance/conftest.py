@@ -32,7 +32,7 @@ class Node:
         if not line:
             raise RuntimeError(f"`zerog up` ended with {self.process.wait()} before its banner")
         self.banner = json.loads(line)
-        self.url: str = self.banner["http"]
+        self.url: str = self.banner["url"]
 
     def stop(self) -> int:
         self.process.terminate()

@@ -44,7 +44,7 @@ class Node:
         assert self.process.stdout is not None and self.process.stderr is not None
         line = self.process.stdout.readline()
         assert line, f"no banner: {self.process.stderr.read()}"
-        self.url: str = json.loads(line)["http"]
+        self.url: str = json.loads(line)["url"]
 
     def rpc(self, method: str, *params: Any) -> Any:
         payload = json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).encode()

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from zerog.chain.genesis import GenesisSettings, devnet_genesis, encode
+from zerog.chain.profiles import HARDFORKS
 from zerog.errors import ConfigError, GenesisError
 from zerog.node.config import load
 from zerog.node.devnet import Node
@@ -25,6 +26,18 @@ def test_a_profile_decides_the_chain(profile: str, chain_id: int) -> None:
     with node(profile=profile).start() as running:
         assert int(running.request("eth_chainId", []), 16) == chain_id
         assert running.ready().chain_id == chain_id
+
+
+@pytest.mark.parametrize("fork", HARDFORKS)
+def test_every_hard_fork_mines_a_transfer(fork: str) -> None:
+    with node(**{"chain.hardfork": fork}).start() as running:
+        sender, taker = (account.address for account in running.accounts[:2])
+        sent = {"from": sender, "to": taker, "value": "0x1", "gas": "0x5208"}
+        hash_ = running.request("eth_sendTransaction", [sent])
+        receipt = running.request("eth_getTransactionReceipt", [hash_])
+        assert receipt["blockNumber"] == "0x1"
+        assert running.hardfork == fork
+        assert running.engine.verify_state().equal
 
 
 def test_a_genesis_file_decides_the_chain(tmp_path: Path) -> None:

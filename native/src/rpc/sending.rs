@@ -219,7 +219,8 @@ fn fill_but_nonce(
         request.from = Some(first.ok_or_else(|| invalid(0, "from is missing and the node has no accounts"))?);
     }
     check_shape(&request, chain.chain_id)?;
-    request.chain_id = Some(chain.chain_id);
+    // Signatures name the chain from EIP-155 (Spurious Dragon) on.
+    request.chain_id = (chain.fork >= Fork::SpuriousDragon).then_some(chain.chain_id);
     request.normalize_input();
     let kind = type_of(&request, chain.fork)?;
     request.transaction_type = Some(kind as u8);

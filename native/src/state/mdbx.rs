@@ -156,6 +156,8 @@ impl Mdbx {
     pub(super) fn write_error(&self, error: MdbxError) -> StateError {
         /// errno of a full device on every platform that we build for.
         const ENOSPC: i32 = 28;
+        /// What the library calls a short write: the device filled up in the middle of it, or it failed.
+        const EIO: i32 = 5;
         let text = match error {
             MdbxError::MapFull => {
                 format!(
@@ -164,6 +166,7 @@ impl Mdbx {
                 )
             }
             MdbxError::Other(ENOSPC) => "no space left on the device; nothing was changed".into(),
+            MdbxError::Other(EIO) => "the device is full or failed while it was written; nothing was changed".into(),
             other => other.to_string(),
         };
         StateError::Store(text)

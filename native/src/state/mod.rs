@@ -44,6 +44,7 @@ use std::sync::Arc;
 use alloy_consensus::Header;
 
 pub use self::store::Store;
+pub use self::trie::root_after as trie_root;
 pub use self::view::{AccountProof, StateAt, View};
 use crate::primitives::{ReadError, B256};
 

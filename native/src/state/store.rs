@@ -105,8 +105,7 @@ impl Store {
             SyncPolicy::Safe if directory.is_temporary() => SyncMode::UtterlyNoSync,
             SyncPolicy::Safe => SyncMode::SafeNoSync,
         };
-        let mdbx = Mdbx::open(directory.path(), mode, options.max_bytes)
-            .map_err(|error| refusal(&directory, error))?;
+        let mdbx = Mdbx::open(directory.path(), mode, options.max_bytes).map_err(|error| refusal(&directory, error))?;
         let deferred = mode == SyncMode::SafeNoSync;
         let shared = Arc::new(Shared {
             mdbx,
@@ -341,7 +340,7 @@ struct Deferred {
 }
 
 /// Enough for a sync before the period is over.
-const SYNC_WEIGHT: usize = 1024;
+const SYNC_WEIGHT: usize = 256;
 
 impl Syncer {
     fn start(mdbx: Arc<Mdbx>) -> std::io::Result<Syncer> {

@@ -28,6 +28,9 @@ from zerog.errors import ZerogError
 from zerog.node import config as settings
 from zerog.node.devnet import Node
 
+# Controls that hold for every later block; those of a single block are gone after a revert.
+_CONTROLS_KEPT = ("timestamp_interval", "coinbase", "gas_limit", "auto_impersonate", "impersonated")
+
 
 class Devnet:
     """A chain that lives as long as its ``with`` block (or until `stop`)."""
@@ -158,12 +161,17 @@ class Devnet:
 
     @contextmanager
     def anchor(self) -> Iterator[None]:
-        """Undoes on exit whatever happened inside."""
-        mark = self.snapshot()
+        """Undoes on exit whatever happened inside: blocks, state, clock, mining mode, impersonation, pool."""
+        node, mark = self.node, self.snapshot()
+        mining, controls = node.sequencer.mining, node.engine.controls()
         try:
             yield
         finally:
+            node.sequencer.run(node.engine.drop_all_transactions)
             self.revert(mark)
+            node.sequencer.set_mining(mining)
+            kept = {name: getattr(controls, name) for name in _CONTROLS_KEPT}
+            node.sequencer.run(lambda: node.engine.update_controls(**kept))
 
     def increase_time(self, seconds: int) -> None:
         """Moves the clock; the next block shows it."""

@@ -44,7 +44,7 @@ class HandlerLoop:
         self._handlers = dict(handlers)
         self._ready = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._in_flight = 0
+        self._free = threading.Semaphore(MAX_IN_FLIGHT)
         self._thread = threading.Thread(target=self._run, name="zerog-handlers", daemon=True)
 
     @property
@@ -65,15 +65,14 @@ class HandlerLoop:
 
     def dispatch(self, method: str, params: bytes, reply: Reply) -> None:
         """Called by the native server on its own threads; answers through ``reply``."""
-        if self._in_flight >= MAX_IN_FLIGHT:
+        if not self._free.acquire(blocking=False):
             reply.reject(SERVER_BUSY, f"more than {MAX_IN_FLIGHT} calls are waiting", None)
             return
-        self._in_flight += 1
         try:
             loop = self._wait_ready()
             loop.call_soon_threadsafe(self._spawn, method, params, reply)
         except (RuntimeError, ZerogError):
-            self._in_flight -= 1
+            self._free.release()
             reply.reject(_SERVER_ERROR, "the node is shutting down", None)
 
     async def call(self, method: str, params: Any) -> Any:
@@ -133,7 +132,7 @@ class HandlerLoop:
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        self._in_flight -= 1
+        self._free.release()
 
     async def _answer(self, method: str, params: bytes, reply: Reply) -> None:
         try:

@@ -45,6 +45,24 @@ pub(super) struct Update {
 /// Records to write, in key order: `None` deletes.
 pub(super) type Changes = Vec<(Vec<u8>, Option<Vec<u8>>)>;
 
+/// Root of a trie in memory after `updates`, applied one by one to the empty trie as the state's tries would
+/// apply them; a key without value is deleted.
+///
+/// # Errors
+/// A key above 32 bytes.
+pub fn root_after(updates: &[(Vec<u8>, Option<Vec<u8>>)]) -> Result<B256, String> {
+    let mut trie = Trie::open(&[], EMPTY_ROOT_HASH);
+    for (key, value) in updates {
+        if key.len() > 32 {
+            return Err(format!("a key has {} bytes; the limit is 32", key.len()));
+        }
+        let update = Update { key: Nibbles::unpack(key), value: value.clone() };
+        trie.update(&NoRecords, &mut [update]).map_err(|error| error.to_string())?;
+        trie.root();
+    }
+    Ok(trie.root())
+}
+
 /// One trie: the account trie or the storage trie of an account.
 #[derive(Clone, Debug)]
 pub(super) struct Trie {
