@@ -214,3 +214,15 @@ fn an_impersonated_transaction_is_mined_and_verified_by_another_devnet() {
     let view = engine.view().unwrap();
     assert_eq!(view.block(1).unwrap().unwrap().transactions[0].sender, from);
 }
+
+#[test]
+fn the_oldest_snapshots_are_forgotten_beyond_the_bound() {
+    let engine = engine();
+    let first = engine.snapshot().unwrap();
+    let mut last = first;
+    for _ in 0..4096 {
+        last = engine.snapshot().unwrap();
+    }
+    assert!(!engine.revert(first).unwrap());
+    assert!(engine.revert(last).unwrap());
+}
