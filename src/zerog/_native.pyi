@@ -5,6 +5,7 @@ the GIL. Every refusal is a `NativeError`.
 """
 
 from collections.abc import Callable
+from typing import final
 
 version: str
 
@@ -20,12 +21,14 @@ class NativeError(Exception):
     code: int
     data: object
 
+@final
 class Reply:
     """The answer to one bridged call: given once, from any thread. Dropped unanswered, the caller gets an error."""
 
     def resolve(self, result_json: bytes) -> None: ...
     def reject(self, code: int, message: str, data_json: bytes | None = None) -> None: ...
 
+@final
 class Server:
     """A running JSON-RPC server (HTTP and WebSocket on one port)."""
 
@@ -36,6 +39,7 @@ class Server:
 
     def close(self) -> None: ...
 
+@final
 class Engine:
     """A chain: state, pool and blocks. Any thread may call any method; blocks are made by one thread at a time."""
 
