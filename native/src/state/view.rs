@@ -313,7 +313,7 @@ impl View {
 
     #[cfg(test)]
     #[allow(clippy::type_complexity)]
-    pub(super) fn trie_records(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>, ReadError> {
+    pub(super) fn trie_records(&self) -> Result<Vec<OwnedRow>, ReadError> {
         self.all_rows(Table::Trie)
     }
 
@@ -323,7 +323,7 @@ impl View {
     }
 
     #[cfg(test)]
-    fn all_rows(&self, table: Table) -> Result<Vec<(Vec<u8>, Vec<u8>)>, ReadError> {
+    fn all_rows(&self, table: Table) -> Result<Vec<OwnedRow>, ReadError> {
         let mut cursor = self.txn.cursor(table)?;
         let mut rows = Vec::new();
         let mut row = cursor.seek(&[])?;
@@ -354,6 +354,10 @@ impl View {
         Ok(())
     }
 }
+
+/// A key and its value.
+#[cfg(test)]
+type OwnedRow = (Vec<u8>, Vec<u8>);
 
 fn header_record(txn: &ReadTxn, number: u64) -> Result<Option<(B256, Header)>, ReadError> {
     let row = txn.get(Table::Chain, &block_row(number, Row::Header))?;
