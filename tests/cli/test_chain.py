@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -143,3 +144,20 @@ def test_a_file_that_is_no_fixture_is_a_failing_case(
     rows = [json.loads(line) for line in captured.out.splitlines()]
     assert rows and not rows[0]["pass"] and rows[0]["error"]
     assert "0 passed, 1 failed" in captured.err
+
+
+def test_an_export_never_replaces_what_is_no_regular_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    assert run(["chain", "export", str(pipe), "--data-dir", str(tmp_path / "none"), "--json"]) == 1
+    assert "is not a regular file" in json.loads(capsys.readouterr().err)["error"]["message"]
+    assert pipe.is_fifo()
+
+
+def test_wrong_usage_is_an_object_when_json_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["chain", "export", "--nope", "--json"]) == 2
+    error = json.loads(capsys.readouterr().err)["error"]
+    assert error["type"] == "UsageError"
+    assert "--nope" in error["message"]

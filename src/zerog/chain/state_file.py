@@ -46,7 +46,8 @@ def normalise(source: Path, target: Path, max_bytes: int) -> Path:
         with plain.open("rb") as file:
             ours = file.read(len(_HEADING)) == _HEADING
     except (OSError, EOFError, zlib.error) as error:
-        raise StateFileError(f"{source.name} is not a readable state file: {error}") from None
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise StateFileError(f"cannot read the state file {source}: {reason}") from None
     if ours:
         return plain.replace(target)
     _from_anvil(plain, target)

@@ -67,7 +67,13 @@ def run(arguments: Sequence[str] | None = None) -> int:
         code = cli.main(args=arguments, prog_name="zerog", standalone_mode=False, obj=state)
         return code if isinstance(code, int) else 0
     except click.ClickException as error:
-        error.show()
+        if state.json or "--json" in (sys.argv[1:] if arguments is None else arguments):
+            # A usage error may come before the flag is parsed.
+            from zerog.cli.output import print_json
+
+            print_json({"error": {"type": "UsageError", "message": error.format_message()}}, err=True)
+        else:
+            error.show()
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         print("zerog: interrupted", file=sys.stderr)

@@ -98,6 +98,9 @@ def export_blocks(file: Path, first: int, last: int | None, data_dir: Path | Non
     """Write blocks to FILE as RLP, one after another."""
     from zerog.node.storage import opened
 
+    if file.exists() and not file.is_file():
+        # The finished export takes the place of FILE: that would replace a device or a pipe.
+        raise ConfigError(f"{file} is not a regular file", hint="give a file to write to")
     with opened(_path(data_dir, profile)) as stored:
         head = stored.engine.head().number
         end = head if last is None else last
