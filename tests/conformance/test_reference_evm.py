@@ -56,6 +56,7 @@ class Zerog:
                 {"data_dir": None, "genesis": genesis, "coinbase": "0x" + "c0" * 20, "gas_limit": 30_000_000}
             )
         )
+        self.engine.set_automine(False)  # a submission answers at once: the test makes the blocks
 
     def request(self, method: str, *params: Any) -> Any:
         return json.loads(self.engine.request(method, json.dumps(params)))
