@@ -72,7 +72,7 @@ fn state() -> MemoryState {
         put(address(n), Bytes::new());
     }
     // Storage slots of caller and argument are moved against each other, with a log: the shape of a token transfer.
-    put(contract(0xe0), bytes!("335460013590039033555f3554600135015f35555f5f5f5fa100"));
+    put(contract(0xe0), bytes!("3354602035900333555f3580546020350190556020355f525f35335f60205fa300"));
     // Empty request lists.
     for predeploy in [
         alloy_eips::eip7002::WITHDRAWAL_REQUEST_PREDEPLOY_ADDRESS,
@@ -130,14 +130,20 @@ fn build(name: &str, transactions: Vec<Arc<SignedTx>>) {
     };
     let count = transactions.len();
     let mut best = f64::MAX;
+    // The clock is coarse: short blocks are built many times.
+    let rounds = (20_000 / count).max(1);
     for _ in 0..7 {
-        let mut queue = Queue(transactions.clone().into());
         let start = cpu();
-        let block = build_block(&spec, &parent, B256::ZERO, &attributes, &state, &mut NoRoots, &mut queue);
+        for _ in 0..rounds {
+            let mut queue = Queue(transactions.clone().into());
+            let block = build_block(&spec, &parent, B256::ZERO, &attributes, &state, &mut NoRoots, &mut queue);
+            let block = block.expect("a block");
+            assert!(block.receipts.iter().all(|receipt| receipt.outcome == ReceiptOutcome::Status(true)));
+            assert_eq!(block.receipts.len(), count);
+        }
         best = best.min(cpu() - start);
-        assert_eq!(block.expect("a block").receipts.len(), count);
     }
-    println!("{name} {:.3} µs/tx", best * 1e6 / count as f64);
+    println!("{name} {:.3} µs/tx", best * 1e6 / (count * rounds) as f64);
 }
 
 fn calls(name: &str, request: &TransactionRequest) {

@@ -183,6 +183,13 @@ impl Engine {
         attributes_for(&self.head.load(), &controls, now)
     }
 
+    /// Attributes of an empty block on `head`, without what the controls say about the next block alone.
+    pub(super) fn filler_attributes(&self, head: &Head) -> BlockAttributes {
+        let controls = self.controls.lock();
+        let plain = Controls { coinbase: controls.coinbase, gas_limit: controls.gas_limit, ..Controls::default() };
+        attributes_for(head, &plain, 0)
+    }
+
     /// Context for `pending` calls.
     pub fn pending_context(&self) -> BlockContext {
         let head = self.head.load();

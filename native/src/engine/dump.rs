@@ -3,22 +3,26 @@
 //! JSON lines: a heading, one account per line in address order, a closing line with their number.
 //!
 //! ```text
-//! {"format":"zerog-state","version":1,"chainId":31337,"number":7,"hash":"0x…","stateRoot":"0x…"}
+//! {"format":"zerog-state","version":1,"chainId":31337,"number":7,"hash":"0x…","stateRoot":"0x…","timestamp":…,"baseFee":…}
 //! {"address":"0x…","nonce":1,"balance":"0x…","code":"0x…","storage":{"0x…":"0x…"}}
 //! {"accounts":1}
 //! ```
 //!
-//! Loading checks the whole file before it changes anything; then each account of the file
-//! replaces the present one (others stay), as edits of the head. A load that is cut short is undone,
-//! at the latest when the store is opened again.
+//! Loading checks the whole file before it changes anything. A chain that is shorter than the dumped one
+//! first grows by empty blocks to the same number and time, because contracts remember both; then each account
+//! of the file replaces the present one (others stay), as edits of the head. A load that is cut short is
+//! undone, at the latest when the store is opened again.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, Read, Seek, Write};
+use std::sync::Arc;
 
 use alloy_primitives::{keccak256, KECCAK256_EMPTY};
 use serde::{Deserialize, Serialize};
 
+use super::overlay::Overlay;
 use super::{Engine, EngineError};
+use crate::execution::build_block;
 use crate::primitives::*;
 use crate::state::Store;
 
@@ -28,6 +32,9 @@ const VERSION: u32 = 1;
 const MAX_LINE_BYTES: u64 = 64 << 20;
 /// Accounts and slots that go into one commit.
 const BATCH_ENTRIES: usize = 20_000;
+/// Empty blocks that a load may add to reach the number of the dump, and how many go into one commit.
+const MAX_ADVANCE: u64 = 1_000_000;
+const ADVANCE_BATCH: u64 = 256;
 /// Holds the version to go back to while a load is under way.
 const LOADING_KEY: &str = "loading";
 
@@ -40,6 +47,10 @@ struct Heading {
     number: u64,
     hash: B256,
     state_root: B256,
+    #[serde(default)]
+    timestamp: Option<u64>,
+    #[serde(default)]
+    base_fee: Option<u64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -95,6 +106,8 @@ impl Engine {
             number: head.header.number,
             hash: head.hash,
             state_root: head.state_root,
+            timestamp: Some(head.header.timestamp),
+            base_fee: head.header.base_fee_per_gas,
         })?;
         let latest = view.latest();
         let (mut accounts, mut failure) = (0u64, None);
@@ -131,13 +144,13 @@ impl Engine {
 
     /// Applies a dump over the present state.
     pub fn load_state<R: BufRead + Seek>(&self, input: &mut R) -> Result<(), EngineError> {
-        for_each_line(input, &mut |_| Ok(()))?;
+        let heading = for_each_line(input, &mut |_| Ok(()))?;
         input.rewind().map_err(|error| EngineError::Other(format!("the dump cannot be read: {error}")))?;
         let mut life = self.life.lock();
         self.check_open()?;
         let start = self.head.load().version;
         self.store.put_meta(LOADING_KEY, Some(&start.to_be_bytes()))?;
-        let loaded = self.apply_dump(input);
+        let loaded = self.advance(&heading).and_then(|()| self.apply_dump(input));
         if loaded.is_err() {
             self.store.revert_to(start)?;
         }
@@ -146,6 +159,44 @@ impl Engine {
         let head = self.view()?.head().clone();
         self.rewound(head, Vec::new())?;
         loaded
+    }
+
+    /// Empty blocks up to the number and the time of the dump; nothing when the chain is as long already.
+    fn advance(&self, heading: &Heading) -> Result<(), EngineError> {
+        let missing = heading.number.saturating_sub(self.view()?.head().header.number);
+        if missing > MAX_ADVANCE {
+            return Err(EngineError::Other(format!(
+                "the dump is of block {}, {missing} blocks ahead; at most {MAX_ADVANCE} can be bridged",
+                heading.number
+            )));
+        }
+        loop {
+            let view = self.view()?;
+            let mut head = view.head().clone();
+            let end = heading.number.min(head.header.number + ADVANCE_BATCH);
+            let latest = view.latest();
+            let mut overlay = Overlay::new(&latest);
+            let mut roots = view.root_calculator();
+            let mut blocks = Vec::new();
+            while head.header.number < end {
+                let mut attributes = self.filler_attributes(&head);
+                let left = heading.number - head.header.number;
+                let time = heading.timestamp.unwrap_or(0).saturating_sub(head.header.timestamp);
+                attributes.timestamp = head.header.timestamp + (time / left).max(1);
+                attributes.base_fee = heading.base_fee;
+                let parent = (&*head.header, head.hash);
+                let block =
+                    build_block(&self.spec, parent.0, parent.1, &attributes, &overlay, &mut *roots, &mut Nothing)?;
+                overlay.apply(&block);
+                head.hash = block.block.hash;
+                head.header = Arc::new(block.block.header.clone());
+                blocks.push(Arc::new(block));
+            }
+            if blocks.is_empty() {
+                return Ok(());
+            }
+            self.store.commit_blocks(&blocks)?;
+        }
     }
 
     fn apply_dump<R: BufRead>(&self, input: &mut R) -> Result<(), EngineError> {
@@ -193,7 +244,7 @@ fn insert(delta: &mut StateDelta, account: AccountLine) {
 fn for_each_line<R: BufRead>(
     input: &mut R,
     f: &mut dyn FnMut(AccountLine) -> Result<(), EngineError>,
-) -> Result<(), EngineError> {
+) -> Result<Heading, EngineError> {
     let mut lines = Lines { input, number: 0, text: String::new() };
     let heading: Heading = lines.next()?.ok_or_else(|| lines.fail("the file is empty"))?;
     if heading.format != FORMAT || heading.version != VERSION {
@@ -224,7 +275,18 @@ fn for_each_line<R: BufRead>(
     if lines.next::<serde_json::Value>()?.is_some() {
         return Err(lines.fail("text after the closing line"));
     }
-    Ok(())
+    Ok(heading)
+}
+
+/// The source of a block without transactions.
+struct Nothing;
+
+impl TxSource for Nothing {
+    fn next(&mut self) -> Option<Arc<SignedTx>> {
+        None
+    }
+
+    fn reject(&mut self, _tx: &SignedTx, _reason: SkipReason) {}
 }
 
 enum Line {

@@ -66,6 +66,14 @@ impl StateRead for Overlay<'_> {
         }
     }
 
+    fn has_storage(&self, address: &Address) -> Result<bool, ReadError> {
+        match self.accounts.get(address) {
+            Some(entry) if entry.storage.values().any(|value| !value.is_zero()) => Ok(true),
+            Some(entry) if entry.wiped => Ok(false),
+            _ => self.base.has_storage(address),
+        }
+    }
+
     fn block_hash(&self, number: u64) -> Result<Option<B256>, ReadError> {
         match self.hashes.get(&number) {
             Some(hash) => Ok(Some(*hash)),

@@ -79,8 +79,23 @@ class _AnvilAccount(msgspec.Struct, frozen=True):
     storage: dict[str, str] = {}
 
 
+class _AnvilBlock(msgspec.Struct, frozen=True):
+    number: int | str = 0
+    timestamp: int | str = 0
+
+
 class _AnvilState(msgspec.Struct, frozen=True):
     accounts: dict[str, _AnvilAccount]
+    block: _AnvilBlock | None = None
+
+
+def _integer(value: int | str) -> int:
+    if isinstance(value, int):
+        return value
+    try:
+        return int(value, 0)
+    except ValueError:
+        raise StateFileError(f"{value[:40]!r} in the anvil state is no number") from None
 
 
 def _from_anvil(source: Path, target: Path) -> None:
@@ -97,12 +112,15 @@ def _from_anvil(source: Path, target: Path) -> None:
             "hash": _ZERO_HASH,
             "stateRoot": _ZERO_HASH,
         }
+        if state.block is not None:
+            # Contracts remember block numbers and times: the chain grows to those of the dump.
+            heading["number"] = _integer(state.block.number)
+            heading["timestamp"] = _integer(state.block.timestamp)
         out.write(msgspec.json.encode(heading) + b"\n")
-        for address, account in sorted(state.accounts.items()):
-            nonce = account.nonce
+        for address, account in sorted(state.accounts.items(), key=lambda item: item[0].lower()):
             line = {
                 "address": address,
-                "nonce": int(nonce, 0) if isinstance(nonce, str) else nonce,
+                "nonce": _integer(account.nonce),
                 "balance": account.balance,
                 "code": account.code,
                 "storage": account.storage,

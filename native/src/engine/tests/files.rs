@@ -128,6 +128,29 @@ fn a_dumped_state_loads_to_the_same_root() {
 }
 
 #[test]
+fn a_shorter_chain_grows_to_the_number_and_time_of_the_dump() {
+    let source = chain(700);
+    let copy = engine();
+    copy.load_state(&mut Cursor::new(dumped(&source))).unwrap();
+    let (here, there) = (source.head(), copy.head());
+    assert_eq!((here.header.number, here.header.timestamp), (there.header.number, there.header.timestamp));
+    assert_eq!(here.state_root, there.state_root);
+    assert_whole(&copy);
+    mine(&copy);
+    copy.rollback(0, false).unwrap();
+    assert_eq!(balance(&copy, recipient()), U256::ZERO);
+}
+
+#[test]
+fn a_dump_of_a_number_out_of_reach_changes_nothing() {
+    let source = engine();
+    let file = String::from_utf8(dumped(&source)).unwrap().replacen("\"number\":0", "\"number\":99999999", 1);
+    let before = source.head().version;
+    assert!(source.load_state(&mut Cursor::new(file)).unwrap_err().to_string().contains("99999999"));
+    assert_eq!(source.head().version, before);
+}
+
+#[test]
 fn a_loaded_account_replaces_the_present_one_with_its_storage() {
     let source = engine();
     contract(&source);

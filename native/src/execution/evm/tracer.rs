@@ -19,24 +19,49 @@ use super::handler::TransactionHandler;
 use super::{message, Checks, EvmContext, EvmError, Machine, Message, Overlay};
 use crate::primitives::*;
 
-/// Most steps that one trace may record: each holds a copy of the stack.
-const MAX_STEPS: usize = 1_000_000;
+/// Bytes that the steps of one trace may hold, roughly.
+const MAX_RECORDED: usize = 512 << 20;
+/// What a step holds beside copies of stack and memory.
+const STEP_BYTES: usize = 256;
 
 /// One of geth's tracers, reusable for transaction after transaction.
 pub struct Tracer {
     inner: DebugInspector,
-    /// Only tracers that keep every step are bounded.
-    records_steps: bool,
-    steps: usize,
+    /// What a step copies; `None` for tracers that keep no steps.
+    copies: Option<Copies>,
+    /// Steps of one transaction that are recorded.
+    limit: u64,
+    steps: u64,
+    /// Bytes of all transactions so far: their traces stay in memory until the answer is out.
+    recorded: usize,
+}
+
+/// Which parts of the machine each recorded step keeps.
+struct Copies {
+    stack: bool,
+    memory: bool,
 }
 
 impl Tracer {
     pub fn new(mut options: GethDebugTracingOptions) -> Result<Tracer, String> {
         accept_empty_configs(&mut options);
-        let limit = options.config.limit.unwrap_or(0);
+        let config = &options.config;
+        let limit = config.limit.filter(|limit| *limit > 0).unwrap_or(u64::MAX);
+        let copies =
+            Copies { stack: !config.disable_stack.unwrap_or(false), memory: config.enable_memory.unwrap_or(false) };
         let inner = DebugInspector::new(options).map_err(|e| e.to_string())?;
-        let records_steps = matches!(inner, DebugInspector::Default(..)) && limit == 0;
-        Ok(Tracer { inner, records_steps, steps: 0 })
+        let copies = matches!(inner, DebugInspector::Default(..)).then_some(copies);
+        Ok(Tracer { inner, copies, limit, steps: 0, recorded: 0 })
+    }
+
+    /// Counts one step; false when the trace has grown too large.
+    fn account(&mut self, interp: &Interpreter) -> bool {
+        let Some(copies) = self.copies.as_ref().filter(|_| self.steps < self.limit) else { return true };
+        self.steps += 1;
+        let stack = if copies.stack { 32 * interp.stack.len() } else { 0 };
+        let memory = if copies.memory { interp.memory.len() } else { 0 };
+        self.recorded = self.recorded.saturating_add(STEP_BYTES + stack + memory);
+        self.recorded <= MAX_RECORDED
     }
 }
 
@@ -56,15 +81,12 @@ impl<'a> Inspector<EvmContext<'a>, EthInterpreter> for Tracer {
     }
 
     fn step(&mut self, interp: &mut Interpreter, context: &mut EvmContext<'a>) {
-        if self.records_steps {
-            self.steps += 1;
-            if self.steps > MAX_STEPS {
-                context.error = Err(ContextError::Custom(format!(
-                    "the trace exceeds {MAX_STEPS} steps; set \"limit\" or another tracer"
-                )));
-                interp.halt(InstructionResult::FatalExternalError);
-                return;
-            }
+        if !self.account(interp) {
+            context.error = Err(ContextError::Custom(format!(
+                "the trace exceeds {MAX_RECORDED} bytes; set \"limit\", leave out memory or stack, or use another tracer"
+            )));
+            interp.halt(InstructionResult::FatalExternalError);
+            return;
         }
         self.inner.step(interp, context);
     }
