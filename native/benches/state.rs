@@ -189,17 +189,22 @@ fn reads(bench: &Bench, name: &str, accounts: u64) {
     timed("view", &mut |_| drop(bench.store.view().expect("view")));
     let view = bench.store.view().expect("view").expect("genesis");
     let head = view.head().header.number;
-    timed("account", &mut |n| drop(view.latest().account(at(n)).expect("account")));
-    timed("slot", &mut |n| drop(view.latest().storage(at(n), &U256::from(n)).expect("slot")));
-    timed("hash", &mut |n| drop(view.hash(n % head).expect("hash")));
-    timed("header", &mut |n| drop(view.header(n % head).expect("header")));
-    timed("locate", &mut |_| drop(view.locate(&view.head().hash).expect("locate")));
+    timed("account", &mut |n| ignore(view.latest().account(at(n)).expect("account")));
+    timed("slot", &mut |n| ignore(view.latest().storage(at(n), &U256::from(n)).expect("slot")));
+    timed("hash", &mut |n| ignore(view.hash(n % head).expect("hash")));
+    timed("header", &mut |n| ignore(view.header(n % head).expect("header")));
+    timed("locate", &mut |_| ignore(view.locate(&view.head().hash).expect("locate")));
     let state = view.state_at(head / 2).expect("state");
-    timed("account_in_history", &mut |n| drop(state.account(at(n)).expect("account")));
+    timed("account_in_history", &mut |n| ignore(state.account(at(n)).expect("account")));
     timed("view_and_account", &mut |n| {
         let view = bench.store.view().expect("view").expect("genesis");
-        drop(view.latest().account(at(n)).expect("account"));
+        ignore(view.latest().account(at(n)).expect("account"));
     });
+}
+
+/// Keeps the compiler from leaving the read out.
+fn ignore<T>(value: T) {
+    std::hint::black_box(value);
 }
 
 fn median(mut times: Vec<Duration>) -> f64 {

@@ -201,3 +201,26 @@ fn readers_see_whole_blocks_while_the_writer_commits() {
         reader.join().unwrap();
     }
 }
+
+#[test]
+fn syncing_beside_the_writer_breaks_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(options(Some(directory.path()))).unwrap();
+    genesis(&store, &delta([(ALICE, account(0, 0))]));
+    let done = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let syncer = std::thread::spawn({
+        let (store, done) = (store.clone(), done.clone());
+        move || {
+            while !done.load(std::sync::atomic::Ordering::Acquire) {
+                store.sync().unwrap();
+            }
+        }
+    });
+    for nonce in 1..=300 {
+        let many = (0..30u8).map(|byte| (Address::repeat_byte(byte), account(nonce, nonce)));
+        commit(&store, delta(many));
+    }
+    done.store(true, std::sync::atomic::Ordering::Release);
+    syncer.join().unwrap();
+    assert_roots_agree(&store);
+}
