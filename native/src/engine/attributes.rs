@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use alloy_primitives::keccak256;
 
-use super::{Controls, Engine, EngineError};
+use super::{Controls, Engine, EngineError, MAX_PAYLOAD_BYTES};
 use crate::execution::{build_block, BlockAttributes, BlockContext, ChainSpec, Fork};
 use crate::pool::{Pool, PoolContext};
 use crate::primitives::*;
@@ -16,6 +16,35 @@ use crate::state::{Head, View};
 const CONTROLS_KEY: &str = "controls";
 /// EIP-7594: blobs that one transaction may carry from Osaka on.
 const MAX_BLOBS_PER_TX_OSAKA: u64 = 6;
+
+/// Bytes of a payload that are left for everything but the transactions.
+const PAYLOAD_RESERVE: usize = 1 << 20;
+
+/// Transactions up to the size of a payload: before EIP-7934 gas alone does not bound a block's bytes.
+struct Bounded {
+    inner: Box<dyn TxSource + Send>,
+    left: usize,
+}
+
+impl TxSource for Bounded {
+    fn next(&mut self) -> Option<Arc<SignedTx>> {
+        loop {
+            let tx = self.inner.next()?;
+            // The RLP prefix of its byte string takes at most five bytes.
+            let size = tx.raw.len() + 5;
+            if size <= self.left {
+                self.left -= size;
+                return Some(tx);
+            }
+            self.inner.reject(&tx, SkipReason::NoRoom);
+        }
+    }
+
+    fn reject(&mut self, tx: &SignedTx, reason: SkipReason) {
+        self.left += tx.raw.len() + 5;
+        self.inner.reject(tx, reason);
+    }
+}
 
 /// The `pending` block and what it was computed from.
 pub(super) struct PendingBlock {
@@ -252,8 +281,11 @@ impl Engine {
         let context = self.pool_context.load();
         let base_fee =
             attributes.base_fee.or_else(|| self.spec.next_base_fee(&head.header, attributes.timestamp)).unwrap_or(0);
-        let mut source = source(&self.pool, base_fee, context.blob_base_fee);
+        let mut source = Bounded {
+            inner: source(&self.pool, base_fee, context.blob_base_fee),
+            left: MAX_PAYLOAD_BYTES - PAYLOAD_RESERVE,
+        };
         let mut roots = view.root_calculator();
-        Ok(build_block(&self.spec, &head.header, head.hash, attributes, &view.latest(), &mut *roots, &mut *source)?)
+        Ok(build_block(&self.spec, &head.header, head.hash, attributes, &view.latest(), &mut *roots, &mut source)?)
     }
 }

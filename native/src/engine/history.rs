@@ -8,13 +8,15 @@ use std::sync::atomic::Ordering;
 use std::sync::Arc;
 
 use alloy_primitives::{keccak256, KECCAK256_EMPTY};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use super::{ChainEvent, Engine, EngineError};
 use crate::primitives::*;
 use crate::state::{Head, Version, View};
 
 const SNAPSHOTS_KEY: &str = "snapshots";
+/// Snapshots kept at a time; beyond it the oldest is forgotten.
+const MAX_SNAPSHOTS: usize = 4096;
 /// The version of a store that holds the genesis block and nothing else.
 const GENESIS_VERSION: Version = 0;
 
@@ -32,7 +34,7 @@ pub struct AccountEdit {
     pub storage: BTreeMap<U256, U256>,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug)]
 struct Snapshot {
     id: u64,
     version: Version,
@@ -41,7 +43,9 @@ struct Snapshot {
 }
 
 /// Snapshots in the order in which they were taken; ids are never used twice.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+///
+/// Stored as big-endian u64s: the next id, then id, version and clock of each.
+#[derive(Clone, Debug, Default)]
 struct Snapshots {
     next: u64,
     kept: Vec<Snapshot>,
@@ -49,17 +53,29 @@ struct Snapshots {
 
 impl Snapshots {
     fn load(view: &View) -> Result<Snapshots, EngineError> {
-        match view.meta(SNAPSHOTS_KEY)? {
-            None => Ok(Snapshots::default()),
-            Some(json) => {
-                serde_json::from_slice(&json).map_err(|error| EngineError::Other(format!("stored snapshots: {error}")))
-            }
+        let Some(bytes) = view.meta(SNAPSHOTS_KEY)? else { return Ok(Snapshots::default()) };
+        let (words, rest) = bytes.as_chunks::<8>();
+        let words: Vec<u64> = words.iter().map(|word| u64::from_be_bytes(*word)).collect();
+        let (Some((next, entries)), true) = (words.split_first(), rest.is_empty()) else {
+            return Err(EngineError::Other("the stored snapshots are damaged".into()));
+        };
+        let (entries, rest) = entries.as_chunks::<3>();
+        if !rest.is_empty() {
+            return Err(EngineError::Other("the stored snapshots are damaged".into()));
         }
+        let kept = entries.iter().map(|[id, version, clock]| Snapshot { id: *id, version: *version, clock: *clock });
+        Ok(Snapshots { next: *next, kept: kept.collect() })
     }
 
     fn save(&self, store: &crate::state::Store) -> Result<(), EngineError> {
-        let json = serde_json::to_vec(self).map_err(|error| EngineError::Other(error.to_string()))?;
-        Ok(store.put_meta(SNAPSHOTS_KEY, Some(&json))?)
+        let mut bytes = Vec::with_capacity(8 + 24 * self.kept.len());
+        bytes.extend(self.next.to_be_bytes());
+        for kept in &self.kept {
+            for word in [kept.id, kept.version, kept.clock] {
+                bytes.extend(word.to_be_bytes());
+            }
+        }
+        Ok(store.put_meta(SNAPSHOTS_KEY, Some(&bytes))?)
     }
 }
 
@@ -97,6 +113,9 @@ impl Engine {
         let id = snapshots.next;
         snapshots.next += 1;
         snapshots.kept.push(Snapshot { id, version: self.head.load().version, clock: self.clock() });
+        if snapshots.kept.len() > MAX_SNAPSHOTS {
+            snapshots.kept.remove(0);
+        }
         snapshots.save(&self.store)?;
         Ok(id)
     }
@@ -106,7 +125,8 @@ impl Engine {
     pub fn revert(&self, id: u64) -> Result<bool, EngineError> {
         let mut life = self.life.lock();
         self.check_open()?;
-        let mut snapshots = Snapshots::load(&self.view()?)?;
+        let known = Snapshots::load(&self.view()?)?;
+        let mut snapshots = known.clone();
         let Some(position) = snapshots.kept.iter().position(|kept| kept.id == id) else {
             return Ok(false);
         };
@@ -114,7 +134,14 @@ impl Engine {
         snapshots.kept.truncate(position);
         // Saved first: a crash in between forgets the snapshot but never leaves one of an undone version.
         snapshots.save(&self.store)?;
-        let (head, _) = self.store.revert_to(target.version)?;
+        let head = match self.store.revert_to(target.version) {
+            Ok((head, _)) => head,
+            Err(error) => {
+                // Pruned, most likely: nothing was undone, so the snapshots stay.
+                known.save(&self.store)?;
+                return Err(error.into());
+            }
+        };
         life.clear();
         self.reset_clock(target.clock);
         self.rewound(head, Vec::new())?;

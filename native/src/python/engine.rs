@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{json, Map, Value};
 
-use super::errors::{error, rpc_error};
+use super::errors::{error, rpc_error, work};
 use super::server::{self, Server};
 use crate::engine::{self as native, AccountEdit, Controls, EngineConfig, Verdict, Work};
 use crate::execution::BlockAttributes;
@@ -278,7 +278,7 @@ impl Engine {
     #[staticmethod]
     fn open(py: Python<'_>, config: &str) -> PyResult<Engine> {
         let config: OpenConfig = parse("config", config)?;
-        let engine = py.detach(|| native::Engine::open(config.into_engine()))?;
+        let engine = work(py, || native::Engine::open(config.into_engine()))?;
         Ok(Engine { open: Mutex::new(Some(Open { engine, dispatcher: None, servers: Vec::new() })) })
     }
 
@@ -309,13 +309,13 @@ impl Engine {
     fn propose<'py>(&self, py: Python<'py>, attributes: &str) -> PyResult<Bound<'py, PyBytes>> {
         let attributes: Attributes = parse("attributes", attributes)?;
         let engine = self.native()?;
-        let payload = py.detach(|| engine.propose(&attributes.into()))?;
+        let payload = work(py, || engine.propose(&attributes.into()))?;
         Ok(PyBytes::new(py, &payload))
     }
 
     fn process_proposal(&self, py: Python<'_>, payload: &[u8]) -> PyResult<Option<String>> {
         let engine = self.native()?;
-        Ok(match py.detach(|| engine.process_proposal(payload))? {
+        Ok(match work(py, || engine.process_proposal(payload))? {
             Verdict::Accept => None,
             Verdict::Reject(reason) => Some(reason),
         })
@@ -323,7 +323,7 @@ impl Engine {
 
     fn finalize_block(&self, py: Python<'_>, payload: &[u8]) -> PyResult<String> {
         let engine = self.native()?;
-        let executed = py.detach(|| engine.finalize_block(payload))?;
+        let executed = work(py, || engine.finalize_block(payload))?;
         let block = &executed.block;
         Ok(json!({
             "number": block.header.number,
@@ -340,7 +340,7 @@ impl Engine {
 
     fn commit(&self, py: Python<'_>) -> PyResult<String> {
         let engine = self.native()?;
-        let head = py.detach(|| engine.commit())?;
+        let head = work(py, || engine.commit())?;
         Ok(head_json(&head))
     }
 
@@ -370,29 +370,29 @@ impl Engine {
     fn edit(&self, py: Python<'_>, delta: &str) -> PyResult<()> {
         let edits: BTreeMap<Address, AccountEdit> = parse("edit", delta)?;
         let engine = self.native()?;
-        py.detach(|| engine.edit_accounts(&edits))?;
+        work(py, || engine.edit_accounts(&edits))?;
         Ok(())
     }
 
     fn snapshot(&self, py: Python<'_>) -> PyResult<u64> {
         let engine = self.native()?;
-        Ok(py.detach(|| engine.snapshot())?)
+        work(py, || engine.snapshot())
     }
 
     fn revert(&self, py: Python<'_>, id: u64) -> PyResult<bool> {
         let engine = self.native()?;
-        Ok(py.detach(|| engine.revert(id))?)
+        work(py, || engine.revert(id))
     }
 
     fn rollback(&self, py: Python<'_>, number: u64, reinject: bool) -> PyResult<()> {
         let engine = self.native()?;
-        Ok(py.detach(|| engine.rollback(number, reinject))?)
+        work(py, || engine.rollback(number, reinject))
     }
 
     /// Back to the genesis block as it was made.
     fn reset(&self, py: Python<'_>) -> PyResult<()> {
         let engine = self.native()?;
-        Ok(py.detach(|| engine.reset())?)
+        work(py, || engine.reset())
     }
 
     fn drop_transaction(&self, py: Python<'_>, hash: &str) -> PyResult<bool> {
@@ -424,7 +424,7 @@ impl Engine {
     fn import_blocks(&self, py: Python<'_>, path: PathBuf, progress: Option<Py<PyAny>>) -> PyResult<u64> {
         let engine = self.native()?;
         let mut raised = None;
-        let imported = py.detach(|| {
+        let imported = work(py, || {
             let mut file = File::open(&path).map_err(|failure| file_error(&path, &failure))?;
             let mut tell = |number| {
                 let told = Python::attach(|py| {
@@ -443,33 +443,33 @@ impl Engine {
 
     fn export_blocks(&self, py: Python<'_>, path: PathBuf, first: u64, last: u64) -> PyResult<u64> {
         let engine = self.native()?;
-        py.detach(|| {
+        work(py, || {
             let mut written = 0;
             write_file(&path, &mut |out| {
                 written = engine.export_blocks(out, first, last)?;
                 Ok(())
             })?;
-            Ok(written)
+            Ok::<_, PyErr>(written)
         })
     }
 
     fn dump_state(&self, py: Python<'_>, path: PathBuf) -> PyResult<()> {
         let engine = self.native()?;
-        py.detach(|| write_file(&path, &mut |out| Ok(engine.dump_state(out)?)))
+        work(py, || write_file(&path, &mut |out| Ok(engine.dump_state(out)?)))
     }
 
     fn load_state(&self, py: Python<'_>, path: PathBuf) -> PyResult<()> {
         let engine = self.native()?;
-        py.detach(|| {
+        work(py, || {
             let file = File::open(&path).map_err(|failure| file_error(&path, &failure))?;
-            Ok(engine.load_state(&mut BufReader::with_capacity(1 << 20, file))?)
+            Ok::<_, PyErr>(engine.load_state(&mut BufReader::with_capacity(1 << 20, file))?)
         })
     }
 
     /// Rebuilds the state root of the head from the flat state.
     fn verify_state(&self, py: Python<'_>) -> PyResult<String> {
         let engine = self.native()?;
-        let (root, rebuilt) = py.detach(|| engine.verify_state())?;
+        let (root, rebuilt) = work(py, || engine.verify_state())?;
         Ok(json!({ "stateRoot": root, "rebuilt": rebuilt, "equal": root == rebuilt }).to_string())
     }
 
@@ -477,7 +477,7 @@ impl Engine {
     /// each call of a method in `methods`; it must return at once and answer through the reply, from any thread.
     fn serve(&self, py: Python<'_>, config: &str, dispatch: Py<PyAny>, methods: Vec<String>) -> PyResult<Server> {
         let engine = self.native()?;
-        let server = py.detach(|| server::start(engine, config, dispatch, methods))?;
+        let server = work(py, || server::start(engine, config, dispatch, methods))?;
         match self.open.lock().as_mut() {
             Some(open) => open.servers.push(server.handle()),
             None => return Err(error("other", "the engine is closed")),

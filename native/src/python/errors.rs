@@ -1,5 +1,7 @@
 //! One exception type; its `kind` says which room refused, so that Python can raise its own classes.
 
+use std::panic::{catch_unwind, AssertUnwindSafe};
+
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
@@ -42,6 +44,19 @@ pub(super) fn rpc_error(refusal: RpcError) -> PyErr {
         match data.and_then(|data| value.setattr("code", refusal.code).and_then(|()| value.setattr("data", data))) {
             Ok(()) => result,
             Err(failure) => failure,
+        }
+    })
+}
+
+/// Runs native work without the GIL. A panic is a bug of ours: it becomes an error of its caller, because a
+/// `BaseException` would pass every handler in Python and end the thread that makes the blocks.
+pub(super) fn work<T: Send, E: Into<PyErr>>(py: Python<'_>, f: impl FnOnce() -> Result<T, E> + Send) -> PyResult<T> {
+    py.detach(|| match catch_unwind(AssertUnwindSafe(f)) {
+        Ok(result) => result.map_err(Into::into),
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no text");
+            Err(error("other", format!("a bug in the native engine: {text}")))
         }
     })
 }

@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 
 use pyo3::prelude::*;
 
-use super::errors::error;
+use super::errors::{error, work};
 use crate::execution::fixtures::{self, FixtureError};
 
 type Runner = fn(&Path) -> Result<Vec<String>, FixtureError>;
 
 fn run(py: Python<'_>, runner: Runner, path: &Path) -> PyResult<Vec<String>> {
-    py.detach(|| runner(path)).map_err(|failure| error("other", failure))
+    work(py, || runner(path).map_err(|failure| error("other", failure)))
 }
 
 /// State tests of a file or folder: one JSON line per case and fork, in the order of the files.

@@ -3,7 +3,7 @@
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use super::errors::error;
+use super::errors::{error, work};
 use crate::keys;
 use crate::primitives::B256;
 
@@ -30,7 +30,7 @@ fn derive_accounts<'py>(
     path: &str,
     count: u32,
 ) -> PyResult<Vec<(String, Bound<'py, PyBytes>)>> {
-    let accounts = py.detach(|| keys::derive_accounts(mnemonic, path, count))?;
+    let accounts = work(py, || keys::derive_accounts(mnemonic, path, count))?;
     Ok(accounts.iter().map(|(address, key)| (address.to_string(), PyBytes::new(py, &**key))).collect())
 }
 
@@ -42,31 +42,31 @@ fn random_mnemonic(words: usize) -> PyResult<String> {
 
 #[pyfunction]
 fn keystore_encrypt(py: Python<'_>, key: &[u8], password: &[u8]) -> PyResult<String> {
-    Ok(py.detach(|| keys::encrypt(key, password))?)
+    work(py, || keys::encrypt(key, password))
 }
 
 #[pyfunction]
 fn keystore_decrypt<'py>(py: Python<'py>, keystore: &str, password: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
-    let key = py.detach(|| keys::decrypt(keystore, password))?;
+    let key = work(py, || keys::decrypt(keystore, password))?;
     Ok(PyBytes::new(py, &*key))
 }
 
 #[pyfunction]
 fn address_of(py: Python<'_>, key: &[u8]) -> PyResult<String> {
-    Ok(py.detach(|| keys::address_of(key))?.to_string())
+    Ok(work(py, || keys::address_of(key))?.to_string())
 }
 
 #[pyfunction]
 fn sign_digest<'py>(py: Python<'py>, key: &[u8], digest: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
     let digest = digest_of(digest)?;
-    let signature = py.detach(|| keys::sign_digest(key, &digest))?;
+    let signature = work(py, || keys::sign_digest(key, &digest))?;
     Ok(PyBytes::new(py, &signature))
 }
 
 #[pyfunction]
 fn recover(py: Python<'_>, digest: &[u8], signature: &[u8]) -> PyResult<String> {
     let digest = digest_of(digest)?;
-    Ok(py.detach(|| keys::recover(&digest, signature))?.to_string())
+    Ok(work(py, || keys::recover(&digest, signature))?.to_string())
 }
 
 #[pyfunction]
@@ -78,13 +78,13 @@ fn recover_many(py: Python<'_>, raws: Vec<Vec<u8>>) -> Vec<Option<String>> {
 
 #[pyfunction]
 fn eip712_digest<'py>(py: Python<'py>, typed_data_json: &str) -> PyResult<Bound<'py, PyBytes>> {
-    let digest = py.detach(|| keys::eip712_digest(typed_data_json))?;
+    let digest = work(py, || keys::eip712_digest(typed_data_json))?;
     Ok(PyBytes::new(py, digest.as_slice()))
 }
 
 #[pyfunction]
 fn sign_transaction<'py>(py: Python<'py>, key: &[u8], tx_json: &str) -> PyResult<Bound<'py, PyBytes>> {
-    let raw = py.detach(|| keys::sign_transaction(key, tx_json))?;
+    let raw = work(py, || keys::sign_transaction(key, tx_json))?;
     Ok(PyBytes::new(py, &raw))
 }
 

@@ -80,7 +80,7 @@ type Later = Vec<(Version, ChangesRecord)>;
 fn changes_since(view: &View, version: Version) -> Result<(Option<(u64, ChangesRecord)>, Later), ReadError> {
     let mut later = Vec::new();
     let mut cursor = view.cursor(Table::Chain)?;
-    for number in (0..=view.head().header.number).rev() {
+    for number in (view.oldest_state()?..=view.head().header.number).rev() {
         let prefix = block_row(number, Row::Changes);
         let mut row = cursor.seek_below(&block_row(number + 1, Row::Header))?;
         while let Some((key, value)) = row.filter(|(key, _)| key.starts_with(&prefix)) {

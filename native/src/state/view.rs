@@ -313,15 +313,25 @@ impl View {
 
     #[cfg(test)]
     #[allow(clippy::type_complexity)]
-    pub(super) fn trie_records(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>, ReadError> {
-        let mut cursor = self.txn.cursor(Table::Trie)?;
-        let mut records = Vec::new();
+    pub(super) fn trie_records(&self) -> Result<Vec<OwnedRow>, ReadError> {
+        self.all_rows(Table::Trie)
+    }
+
+    #[cfg(test)]
+    pub(super) fn history_rows(&self) -> Result<usize, ReadError> {
+        Ok(self.all_rows(Table::History)?.len())
+    }
+
+    #[cfg(test)]
+    fn all_rows(&self, table: Table) -> Result<Vec<OwnedRow>, ReadError> {
+        let mut cursor = self.txn.cursor(table)?;
+        let mut rows = Vec::new();
         let mut row = cursor.seek(&[])?;
-        while let Some((key, record)) = row {
-            records.push((key.to_vec(), record.to_vec()));
+        while let Some((key, value)) = row {
+            rows.push((key.to_vec(), value.to_vec()));
             row = cursor.next()?;
         }
-        Ok(records)
+        Ok(rows)
     }
 
     pub(super) fn cursor(&self, table: Table) -> Result<ReadCursor<'_>, ReadError> {
@@ -344,6 +354,10 @@ impl View {
         Ok(())
     }
 }
+
+/// A key and its value.
+#[cfg(test)]
+type OwnedRow = (Vec<u8>, Vec<u8>);
 
 fn header_record(txn: &ReadTxn, number: u64) -> Result<Option<(B256, Header)>, ReadError> {
     let row = txn.get(Table::Chain, &block_row(number, Row::Header))?;

@@ -256,3 +256,29 @@ fn blocks_are_committed_while_the_store_is_synced() {
     assert_eq!(engine.head().header.number, 200);
     assert_whole(&engine);
 }
+
+#[test]
+fn a_block_takes_no_more_bytes_than_a_payload() {
+    let mut roomy = config(None);
+    roomy.genesis = genesis(CHAIN_ID, u64::MAX >> 1);
+    roomy.pool.max_bytes = 1 << 30;
+    let engine = Engine::open(roomy).unwrap();
+    let edit = AccountEdit { balance: Some(U256::MAX >> 1), ..Default::default() };
+    engine.edit_accounts(&BTreeMap::from([(sender(0), edit)])).unwrap();
+    // Zero bytes are the cheapest: 4 gas each, so gas alone would let far more in.
+    let data = format!("0x{}", "00".repeat(120_000));
+    let count = super::super::MAX_PAYLOAD_BYTES / 120_000 + 20;
+    for nonce in 0..count {
+        let tx = json!({
+            "type": "0x2", "chainId": CHAIN_ID, "nonce": format!("{nonce:#x}"), "gas": "0x16e360",
+            "maxFeePerGas": "0x174876e800", "maxPriorityFeePerGas": "0x1", "to": recipient(), "data": data,
+        });
+        let raw = keys::sign_transaction(&KEYS[0], &tx.to_string()).unwrap();
+        engine.submit(&[raw.into()]).remove(0).unwrap();
+    }
+    mine(&engine);
+    let (pending, _) = engine.pool().status();
+    assert!((1..count).contains(&pending), "{pending} of {count} stay for the next block");
+    mine(&engine);
+    assert_eq!(engine.pool().status(), (0, 0));
+}

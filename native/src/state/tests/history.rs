@@ -59,6 +59,7 @@ fn reverting_drops_blocks_and_gives_their_transactions_back_in_order() {
     assert_eq!((back.hash, back.state_root), (start.hash, start.state_root));
     assert_eq!(dropped.iter().map(|tx| tx.hash).collect::<Vec<_>>(), [0, 1, 2].map(|n| transaction(n).hash));
     let view = store.view().unwrap().unwrap();
+    assert_eq!(view.history_rows().unwrap(), 0);
     assert_eq!(view.latest().account(&ALICE).unwrap(), Some(info(0, 5)));
     assert_eq!(view.latest().storage(&ALICE, &U256::from(1)).unwrap(), U256::ZERO);
     assert_eq!(view.log_blocks(0, 9, &[], &[]).unwrap(), [0u64; 0]);
@@ -134,6 +135,7 @@ fn pruning_keeps_the_states_of_the_latest_blocks_only() {
     assert!(matches!(view.version_at(7), Err(ReadError::Pruned { .. })));
     assert_eq!([8, 9, 10].map(|number| balance(&store, number).unwrap()), [108, 999, 110]);
     assert_eq!(view.header(2).unwrap().unwrap().number, 2, "blocks stay");
+    assert_eq!(view.history_rows().unwrap(), 3, "one reverse diff per version after block 8");
     assert_roots_agree(&store);
 }
 
