@@ -254,11 +254,11 @@ def automine_burst(peer: str, count: int) -> Result:
                 time.sleep(0.01)
         # Counting thousands of blocks takes longer than mining the last ones: the answers' clock is the floor.
         seconds = outcome.seconds if seen == head and mined >= count else time.perf_counter() - begin
-        after = node.usage()
+        after, errors = node.usage(), len(outcome.errors())
         return {
             "sent": count, "mined": mined, "seconds": seconds, "tps": mined / seconds,
             "blocks": seen - start, "cpu_s": after.cpu - before.cpu, "rss_after_mib": after.rss / 2**20,
-            "errors": len(outcome.errors()), "ok": mined == count,
+            "errors": errors, "ok": mined == count and not errors,
         }  # fmt: skip
 
 
