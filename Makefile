@@ -20,15 +20,16 @@ demo: setup
 	$(BIN)/zerog demo
 
 test: setup-test
-	cd native && cargo test --release --no-default-features --quiet
+	cd native && cargo test --locked --release --no-default-features --quiet
 	$(BIN)/python -m pytest -m "not soak"
 
 soak: setup-test
 	$(BIN)/python -m pytest -m soak -s
 
 bench: setup-test
-	$(BIN)/python benchmarks/rpc.py --help
-	$(BIN)/python benchmarks/rpc.py compare
+	$(BIN)/python benchmarks/rpc.py compare --peers zerog,anvil --out benchmarks/results
+	$(BIN)/python benchmarks/rpc.py compare --peers zerog,hardhat --runs 3 --out benchmarks/results \
+	  --scenarios automine_burst_3000,automine_burst_5000,automine_sequence,mine_transfer,startup
 
 lint: setup-test $(STAMP)/lint
 	$(BIN)/ruff format --check .
@@ -36,7 +37,7 @@ lint: setup-test $(STAMP)/lint
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	cd native && cargo fmt --check
-	cd native && cargo clippy --all-targets -- -D warnings
+	cd native && cargo clippy --locked --all-targets -- -D warnings
 	node contracts/build.mjs --check
 
 wheel: $(STAMP)/lint

@@ -254,11 +254,11 @@ def automine_burst(peer: str, count: int) -> Result:
                 time.sleep(0.01)
         # Counting thousands of blocks takes longer than mining the last ones: the answers' clock is the floor.
         seconds = outcome.seconds if seen == head and mined >= count else time.perf_counter() - begin
-        after = node.usage()
+        after, errors = node.usage(), len(outcome.errors())
         return {
             "sent": count, "mined": mined, "seconds": seconds, "tps": mined / seconds,
             "blocks": seen - start, "cpu_s": after.cpu - before.cpu, "rss_after_mib": after.rss / 2**20,
-            "errors": len(outcome.errors()), "ok": mined == count,
+            "errors": errors, "ok": mined == count and not errors,
         }  # fmt: skip
 
 
@@ -411,14 +411,15 @@ def start(peer: str, runs: int = 5) -> Result:
 def selftest(_peer: str) -> Result:
     """The client's own ceiling: requests per second against a trivial responder, and signatures per second."""
 
+    result = b'{"jsonrpc":"2.0","id":1,"result":"0x0"}'
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(result), result)
+
     class Trivial(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["content-length"]))
-            self.wfile.write(
-                b'HTTP/1.1 200 OK\r\nContent-Length: 38\r\n\r\n{"jsonrpc":"2.0","id":1,"result":"0x0"}'[:-1]
-            )
+            self.wfile.write(answer)
 
         def log_message(self, *_: Any) -> None:
             return
@@ -545,9 +546,12 @@ def main() -> None:
     one.add_argument("--peer", default="zerog")
     many = commands.add_parser("compare", help="scenarios in turn over peers")
     many.add_argument("--peers", default="zerog,anvil")
-    many.add_argument("--scenarios", default=",".join(s for s in SCENARIOS if s != "selftest"))
+    many.add_argument(
+        "--scenarios", default=",".join(s for s in SCENARIOS if s != "selftest" and "burst" not in s)
+    )
     many.add_argument("--runs", type=int, default=5)
     many.add_argument("--out", type=Path, help="folder for the table and the raw results")
+    many.add_argument("--name", default="", help="suffix of the result files")
     for p in (one, many):
         p.add_argument("--count", type=int, default=0, help="transactions of a write scenario")
         p.add_argument("--seconds", type=float, default=2.0, help="length of a read cell")
@@ -567,7 +571,7 @@ def main() -> None:
     print(text)
     if arguments.out:
         arguments.out.mkdir(parents=True, exist_ok=True)
-        stem = "rpc-" + "-".join(names)
+        stem = "-".join(["rpc", *names, *([arguments.name] if arguments.name else [])])
         line = shlex.join(["python", "benchmarks/rpc.py", *sys.argv[1:]])
         (arguments.out / f"{stem}.jsonl").write_text("".join(json.dumps(r) + "\n" for r in results))
         (arguments.out / f"{stem}.md").write_text(

@@ -14,6 +14,8 @@ use zerog_native::execution::memory::MemoryState;
 use zerog_native::execution::*;
 use zerog_native::primitives::*;
 
+/// As in the Python module, which brings its own when it is built in.
+#[cfg(not(feature = "python"))]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

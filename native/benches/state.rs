@@ -13,6 +13,8 @@ use alloy_primitives::{keccak256, Signature, TxKind, KECCAK256_EMPTY};
 use zerog_native::primitives::*;
 use zerog_native::state::{Store, StoreOptions, SyncPolicy};
 
+/// As in the Python module, which brings its own when it is built in.
+#[cfg(not(feature = "python"))]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -31,8 +31,12 @@ class Node:
         line = self.process.stdout.readline()
         if not line:
             raise RuntimeError(f"`zerog up` ended with {self.process.wait()} before its banner")
-        self.banner = json.loads(line)
-        self.url: str = self.banner["url"]
+        try:
+            self.banner = json.loads(line)
+            self.url: str = self.banner["url"]
+        except (ValueError, KeyError):
+            self.process.kill()
+            raise
 
     def stop(self) -> int:
         self.process.terminate()

@@ -202,7 +202,7 @@ class World:
 
     def __post_init__(self) -> None:
         self.rng = random.Random(self.seed)
-        self.accounts = [Account.from_key(keccak(f"{self.seed}-{i}".encode())) for i in range(6)]
+        self.accounts = [Account.from_key(keccak(f"{self.seed}-{i}".encode())) for i in range(24)]
         self.contracts = [0xC0DE00 + i for i in range(12)]
         known = self.addresses()
         self.alloc = {a.address.lower(): {"balance": hex(10**22)} for a in self.accounts}

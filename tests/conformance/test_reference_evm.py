@@ -1,8 +1,8 @@
 """Differential test: every block that zerog builds is valid to the executable specification of Ethereum.
 
 `ethereum-execution` re-executes the block and compares state root, receipts root, transactions root, bloom,
-requests hash, gas and blob gas with the header, so one wrong bit anywhere fails. A case is one transaction in
-a random block; `ZEROG_DIFFERENTIAL_CASES` sets how many (default 2,000).
+requests hash, gas and blob gas with the header, so one wrong bit anywhere fails. A case is one block of up
+to four random transactions; `ZEROG_DIFFERENTIAL_CASES` sets how many (default 2,000).
 """
 
 from __future__ import annotations
@@ -56,6 +56,7 @@ class Zerog:
                 {"data_dir": None, "genesis": genesis, "coinbase": "0x" + "c0" * 20, "gas_limit": 30_000_000}
             )
         )
+        self.engine.set_automine(False)  # a submission answers at once: the test makes the blocks
 
     def request(self, method: str, *params: Any) -> Any:
         return json.loads(self.engine.request(method, json.dumps(params)))
@@ -109,16 +110,18 @@ def test_random_blocks_are_valid_to_the_specification(fork: str, number: int) ->
     kinds: set[int] = set()
     while cases < PER_WORLD:
         base_fee = int(ours.request("eth_getBlockByNumber", "latest", False)["baseFeePerGas"], 16)
-        for raw in [world.transaction(2 * base_fee) for _ in range(world.rng.randint(1, 8))]:
+        for raw in [world.transaction(2 * base_fee) for _ in range(world.rng.randint(1, 4))]:
             try:
                 ours.request("eth_sendRawTransaction", "0x" + raw.hex())
             except _native.NativeError as error:
-                # A guess of the generator about a nonce or a delegation that did not come true.
-                assert "nonce" in str(error) or "delegat" in str(error), str(error)
+                # A guess of the generator that did not come true: a nonce moved by an authorization, an
+                # account delegated, or emptied by the code that it was delegated to.
+                guesses = ("nonce", "underpriced", "delegat", "insufficient funds")
+                assert any(word in str(error) for word in guesses), str(error)
         block = ours.block()
         theirs.apply(block)
         mined = ours.request("eth_getBlockByNumber", "latest", True)["transactions"]
-        cases += len(mined)
+        cases += 1
         kinds |= {int(transaction["type"], 16) for transaction in mined}
         for account in world.accounts:
             world.nonces[account.address] = int(

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import signal
 import subprocess
 import sys
 import threading
@@ -56,7 +55,7 @@ class Node:
         return parsed["result"]
 
     def kill(self) -> None:
-        os.kill(self.process.pid, signal.SIGKILL)
+        self.process.kill()  # SIGKILL
         self.process.wait()
         for pipe in (self.process.stdout, self.process.stderr):
             if pipe:
@@ -102,7 +101,7 @@ class Client(threading.Thread):
             self.unexpected = error
 
 
-def check_after_restart(node: Node, folder: Path, clients: list[Client], heads: dict[int, str]) -> None:
+def check_after_restart(node: Node, clients: list[Client], heads: dict[int, str]) -> None:
     head = int(node.rpc("eth_blockNumber"), 16)
     assert head >= max(heads, default=0), "the head went back"
     for number, hash_ in heads.items():
@@ -131,25 +130,33 @@ def verify(folder: Path) -> None:
 def kill_loop(folder: Path, mode: str, kills: int, seed: int) -> None:
     rng = random.Random(seed)
     node = Node(folder, mode)
-    for key in KEYS:
-        node.rpc("anvil_setBalance", _native.address_of(key), hex(10**24))
-    for _ in range(kills):
-        clients = [Client(node, key, mine=mode == "manual") for key in KEYS]
-        for client in clients:
-            client.start()
-        heads: dict[int, str] = {}
-        until = time.monotonic() + rng.uniform(0.05, 0.8)
-        while time.monotonic() < until:
-            block = node.rpc("eth_getBlockByNumber", "latest", False)
-            heads[int(block["number"], 16)] = block["hash"]
+    try:
+        for key in KEYS:
+            node.rpc("anvil_setBalance", _native.address_of(key), hex(10**24))
+        for _ in range(kills):
+            clients = [Client(node, key, mine=mode == "manual") for key in KEYS]
+            heads = load_until_killed(node, clients, rng.uniform(0.05, 0.8))
+            verify(folder)
+            node = Node(folder, mode)
+            check_after_restart(node, clients, heads)
+    finally:
         node.kill()
-        for client in clients:
-            client.join(timeout=30)
-            assert not client.is_alive()
-        verify(folder)
-        node = Node(folder, mode)
-        check_after_restart(node, folder, clients, heads)
+
+
+def load_until_killed(node: Node, clients: list[Client], seconds: float) -> dict[int, str]:
+    """Runs the clients, kills the node after `seconds`; the heads that were seen, by number."""
+    for client in clients:
+        client.start()
+    heads: dict[int, str] = {}
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        block = node.rpc("eth_getBlockByNumber", "latest", False)
+        heads[int(block["number"], 16)] = block["hash"]
     node.kill()
+    for client in clients:
+        client.join(timeout=30)
+        assert not client.is_alive()
+    return heads
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -125,7 +125,8 @@ impl Engine {
     pub fn revert(&self, id: u64) -> Result<bool, EngineError> {
         let mut life = self.life.lock();
         self.check_open()?;
-        let mut snapshots = Snapshots::load(&self.view()?)?;
+        let known = Snapshots::load(&self.view()?)?;
+        let mut snapshots = known.clone();
         let Some(position) = snapshots.kept.iter().position(|kept| kept.id == id) else {
             return Ok(false);
         };
@@ -133,7 +134,14 @@ impl Engine {
         snapshots.kept.truncate(position);
         // Saved first: a crash in between forgets the snapshot but never leaves one of an undone version.
         snapshots.save(&self.store)?;
-        let (head, _) = self.store.revert_to(target.version)?;
+        let head = match self.store.revert_to(target.version) {
+            Ok((head, _)) => head,
+            Err(error) => {
+                // Pruned, most likely: nothing was undone, so the snapshots stay.
+                known.save(&self.store)?;
+                return Err(error.into());
+            }
+        };
         life.clear();
         self.reset_clock(target.clock);
         self.rewound(head, Vec::new())?;

@@ -97,7 +97,7 @@ impl Engine {
                 return Ok((executed, Some(named(error.into()))));
             }
             let hash = block.hash;
-            match execute_block(&self.spec, &head.header, block, true, &overlay, &mut *roots) {
+            match execute_block(&self.spec, &head.header, block, self.devnet, &overlay, &mut *roots) {
                 Ok(done) => {
                     overlay.apply(&done);
                     head.header = Arc::new(done.block.header.clone());

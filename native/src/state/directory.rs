@@ -14,6 +14,8 @@ const FORMAT: &str = "zerog state 1\n";
 const FORMAT_FILE: &str = "FORMAT";
 const FORMAT_DRAFT: &str = "FORMAT.new";
 const LOCK_FILE: &str = "LOCK";
+/// Temporary directories are called `zerog-<process>-<random>`.
+const TEMPORARY_PREFIX: &str = "zerog-";
 
 /// A directory that is ours while this value lives. A temporary one is removed with it.
 #[derive(Debug)]
@@ -30,7 +32,11 @@ impl Directory {
         let temporary = path.is_none();
         let path = match path {
             Some(path) => path.to_path_buf(),
-            None => std::env::temp_dir().join(format!("zerog-{}-{:016x}", std::process::id(), rand::random::<u64>())),
+            None => {
+                let base = std::env::temp_dir();
+                sweep(&base);
+                base.join(format!("{TEMPORARY_PREFIX}{}-{:016x}", std::process::id(), rand::random::<u64>()))
+            }
         };
         let refuse = |reason: String| StateError::Open { path: path.display().to_string(), reason };
         if path.exists() && !path.is_dir() {
@@ -71,6 +77,28 @@ impl Drop for Directory {
         if self.temporary {
             // Best effort: a temporary directory that stays behind harms nothing.
             drop(fs::remove_dir_all(&self.path));
+        }
+    }
+}
+
+/// Removes the temporary directories of processes that were killed: ours by name and format, and nobody holds the
+/// lock, which a living owner takes before it writes the format.
+pub(super) fn sweep(base: &Path) {
+    let Ok(entries) = fs::read_dir(base) else { return };
+    for entry in entries.flatten() {
+        let ours = entry.file_name().to_str().is_some_and(|name| {
+            let mut parts = name.strip_prefix(TEMPORARY_PREFIX).unwrap_or_default().split('-');
+            let hex = |part: Option<&str>| part.is_some_and(|part| u64::from_str_radix(part, 16).is_ok());
+            hex(parts.next()) && hex(parts.next()) && parts.next().is_none()
+        });
+        let path = entry.path();
+        if !ours || !matches!(read_format(&path), Ok(Some(()))) {
+            continue;
+        }
+        let Ok(held) = File::options().write(true).open(path.join(LOCK_FILE)) else { continue };
+        if held.try_lock().is_ok() {
+            // Best effort: what stays behind is tried again by the next one.
+            drop(fs::remove_dir_all(&path));
         }
     }
 }

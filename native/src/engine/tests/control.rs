@@ -226,3 +226,21 @@ fn the_oldest_snapshots_are_forgotten_beyond_the_bound() {
     assert!(!engine.revert(first).unwrap());
     assert!(engine.revert(last).unwrap());
 }
+
+#[test]
+fn a_pruned_snapshot_is_told_and_changes_nothing() {
+    let mut pruning = config(None);
+    pruning.store.history_blocks = Some(3);
+    let engine = Engine::open(pruning).unwrap();
+    let old = engine.snapshot().unwrap();
+    for _ in 0..10 {
+        mine(&engine);
+    }
+    let young = engine.snapshot().unwrap();
+    let error = engine.revert(old).unwrap_err().to_string();
+    assert!(error.contains("not kept"), "{error}");
+    assert_eq!(engine.head().header.number, 10);
+    assert!(engine.revert(young).unwrap());
+    assert!(matches!(engine.view().unwrap().state_at(2), Err(ReadError::Pruned { requested: 2, .. })));
+    assert!(engine.view().unwrap().state_at(9).is_ok());
+}

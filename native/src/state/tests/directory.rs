@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::support::*;
 use crate::primitives::*;
+use crate::state::directory::sweep;
 use crate::state::{StateError, Store, StoreOptions, SyncPolicy};
 
 fn refusal(path: &Path) -> String {
@@ -69,6 +70,21 @@ fn a_temporary_directory_goes_with_its_store() {
     assert!(path.join("mdbx.dat").exists());
     drop(store);
     assert!(!path.exists());
+}
+
+#[test]
+fn what_a_killed_process_left_is_swept_and_nothing_else() {
+    let base = tempfile::tempdir().unwrap();
+    let (dead, alive, foreign) =
+        (base.path().join("zerog-1-00ab"), base.path().join("zerog-2-00cd"), base.path().join("zerog-3-00ef"));
+    drop(Store::open(options(Some(&dead))).unwrap());
+    let _open = Store::open(options(Some(&alive))).unwrap();
+    fs::create_dir(&foreign).unwrap();
+    let named = base.path().join("zerog-notes");
+    drop(Store::open(options(Some(&named))).unwrap());
+    sweep(base.path());
+    assert!(!dead.exists());
+    assert!(alive.exists() && foreign.exists() && named.exists());
 }
 
 #[test]
