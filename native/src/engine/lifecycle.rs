@@ -107,7 +107,9 @@ impl Engine {
                 block.block.header.number, candidate.parent, head.version
             )));
         }
-        let head = Arc::new(self.store.commit_blocks(std::slice::from_ref(&block))?);
+        let committed = self.store.commit_blocks(std::slice::from_ref(&block));
+        self.trouble.store(committed.as_ref().err().map(|error| Arc::new(error.to_string())));
+        let head = Arc::new(committed?);
         life.clear();
         self.consume_controls(block.block.header.timestamp);
         let context = self.publish(head.clone());

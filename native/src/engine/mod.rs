@@ -31,7 +31,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
 use tokio::sync::broadcast;
 
@@ -159,6 +159,8 @@ pub struct Engine {
     pending: Mutex<Option<attributes::PendingBlock>>,
     automine: AtomicBool,
     closed: AtomicBool,
+    /// Why the last commit failed (a full disk, say); `None` after one that worked.
+    trouble: ArcSwapOption<String>,
     /// Held for its advisory lock.
     lock: Mutex<Option<File>>,
 }
@@ -192,11 +194,17 @@ impl Engine {
             pending: Mutex::new(None),
             automine: AtomicBool::new(true),
             closed: AtomicBool::new(false),
+            trouble: ArcSwapOption::empty(),
             lock: Mutex::new(lock),
         });
         engine.listen_to_pool();
         engine.pool.load_journal(&engine.pool_context(), &view.latest());
         Ok(engine)
+    }
+
+    /// Why no block can be committed at present: transactions are accepted and wait.
+    pub fn trouble(&self) -> Option<Arc<String>> {
+        self.trouble.load_full()
     }
 
     fn listen_to_pool(self: &Arc<Engine>) {

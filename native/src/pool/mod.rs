@@ -19,7 +19,7 @@ mod source;
 #[cfg(test)]
 mod tests;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use alloy_eips::eip7594::BlobTransactionSidecarVariant;
@@ -137,7 +137,7 @@ impl Pool {
     /// The journal cannot be opened or is not one of ours.
     pub fn new(config: PoolConfig) -> Result<Arc<Pool>, PoolError> {
         let opened = config.journal.as_ref().map(|path| {
-            Journal::open(path).map_err(|error| PoolError::Invalid(format!("pool journal {}: {error}", path.display())))
+            open_journal(path).map_err(|error| PoolError::Invalid(format!("pool journal {}: {error}", path.display())))
         });
         let (journal, waiting) = opened.transpose()?.unzip();
         Ok(Arc::new(Pool {
@@ -394,5 +394,19 @@ fn extend(content: &mut PoolContent, sender: Address, (pending, queued): (Vec<Po
     }
     if !queued.is_empty() {
         content.queued.push((sender, queued));
+    }
+}
+
+/// Opens the journal; a file that is none is set aside, for it must not keep the chain from starting.
+fn open_journal(path: &Path) -> std::io::Result<(Journal, Vec<PooledTx>)> {
+    match Journal::open(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+            let mut aside = path.as_os_str().to_owned();
+            aside.push(".damaged");
+            std::fs::rename(path, &aside)?;
+            eprintln!("zerog: {}: {error}; kept as {} and begun anew", path.display(), Path::new(&aside).display());
+            Journal::open(path)
+        }
+        opened => opened,
     }
 }

@@ -343,7 +343,7 @@ impl Dispatcher {
                 let context = Arc::clone(&self.context);
                 let params = params.map(RawValue::to_owned);
                 let hash = self.heavy.run(move || sending::fill_and_submit(&context, params.as_deref())).await??;
-                sending::wait_for_block(&self.context, hash).await;
+                sending::wait_for_block(&self.context, hash).await?;
                 out.hex(hash);
                 Ok(())
             }

@@ -47,7 +47,7 @@ impl Default for Sending {
 pub async fn send_raw(context: &Context, params: Option<&RawValue>, out: &mut Json) -> Result<(), RpcError> {
     let raw = raw_of(params)?;
     let hash = submit(context, vec![raw]).await.pop().unwrap_or_else(|| Err(no_answer()))?;
-    wait_for_block(context, hash).await;
+    wait_for_block(context, hash).await?;
     out.hex(hash);
     Ok(())
 }
@@ -66,7 +66,7 @@ pub async fn send_raw_many(context: &Context, params: &[Option<&RawValue>]) -> V
             context.engine.wait_mined(*hash, left).await;
         }
     }
-    outcomes
+    outcomes.into_iter().map(|outcome| outcome.and_then(|hash| committable(context, &hash).map(|()| hash))).collect()
 }
 
 /// eth_sendRawTransactionSync (EIP-7966) up to the point where the receipt can be read.
@@ -109,9 +109,22 @@ fn is_mined(context: &Context, hash: &B256) -> Result<bool, RpcError> {
 }
 
 /// With automine the client finds its receipt as soon as it has the hash.
-pub async fn wait_for_block(context: &Context, hash: B256) {
+///
+/// # Errors
+/// While blocks cannot be committed: the transaction is in the pool, but the client must not take it for done.
+pub async fn wait_for_block(context: &Context, hash: B256) -> Result<(), RpcError> {
     if context.engine.automine() {
         context.engine.wait_mined(hash, mine_wait(context)).await;
+    }
+    committable(context, &hash)
+}
+
+fn committable(context: &Context, hash: &B256) -> Result<(), RpcError> {
+    match context.engine.trouble() {
+        Some(trouble) if !is_mined(context, hash)? => {
+            Err(RpcError::server(format!("transaction {hash} waits in the pool: no block can be committed: {trouble}")))
+        }
+        _ => Ok(()),
     }
 }
 

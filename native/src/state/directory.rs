@@ -1,19 +1,23 @@
 //! The data directory: whose it is, which format it has, who uses it now.
 //!
-//! `FORMAT` names the format and marks the directory as ours, `LOCK` is locked while a store is open,
-//! `mdbx.dat` and `mdbx.lck` belong to the database.
+//! `FORMAT` names the format and marks the directory as ours, `LOCK` is locked while a store is open, `GENESIS` holds
+//! the hash of block 0 once that is safely on disk (so an emptied database is not taken for a fresh one), `mdbx.dat` and
+//! `mdbx.lck` belong to the database.
 
 use std::fs::{self, File, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use super::StateError;
+use crate::primitives::B256;
 
 /// Written by this build and the only one it reads.
 const FORMAT: &str = "zerog state 1\n";
 const FORMAT_FILE: &str = "FORMAT";
 const FORMAT_DRAFT: &str = "FORMAT.new";
 const LOCK_FILE: &str = "LOCK";
+const GENESIS_FILE: &str = "GENESIS";
+const GENESIS_DRAFT: &str = "GENESIS.new";
 /// Temporary directories are called `zerog-<process>-<random>`.
 const TEMPORARY_PREFIX: &str = "zerog-";
 
@@ -57,6 +61,22 @@ impl Directory {
 
     pub(super) fn is_temporary(&self) -> bool {
         self.temporary
+    }
+
+    /// The hash of block 0 as it was noted when the chain was made; `None` for a directory without a chain.
+    pub(super) fn genesis_mark(&self) -> Result<Option<String>, StateError> {
+        match fs::read_to_string(self.path.join(GENESIS_FILE)) {
+            Ok(text) => Ok(Some(text.trim().chars().take(66).collect())),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(self.damaged(format!("{GENESIS_FILE} cannot be read: {error}"))),
+        }
+    }
+
+    /// Notes the hash of block 0; call it when the block can no longer be lost.
+    pub(super) fn mark_genesis(&self, hash: B256) -> Result<(), StateError> {
+        let text = format!("{hash}\n");
+        write_whole(&self.path, GENESIS_DRAFT, GENESIS_FILE, text.as_bytes())
+            .map_err(|error| self.refuse(format!("cannot be written: {error}")))
     }
 
     pub(super) fn refuse(&self, reason: impl Into<String>) -> StateError {
@@ -144,9 +164,14 @@ fn lock(path: &Path) -> Result<File, String> {
 }
 
 fn write_format(path: &Path) -> std::io::Result<()> {
-    let draft = path.join(FORMAT_DRAFT);
+    write_whole(path, FORMAT_DRAFT, FORMAT_FILE, FORMAT.as_bytes())
+}
+
+/// A file appears whole or not at all.
+fn write_whole(folder: &Path, draft: &str, name: &str, bytes: &[u8]) -> std::io::Result<()> {
+    let draft = folder.join(draft);
     let mut file = File::create(&draft)?;
-    file.write_all(FORMAT.as_bytes())?;
+    file.write_all(bytes)?;
     file.sync_all()?;
-    fs::rename(draft, path.join(FORMAT_FILE))
+    fs::rename(draft, folder.join(name))
 }

@@ -141,7 +141,12 @@ impl Store {
         }
         let tx = self.shared.mdbx.write()?;
         let record = write::genesis(&tx, header, alloc, &trie, config)?;
-        self.finish(tx, record, Arc::new(header.clone())).map(drop)
+        self.finish(tx, record, Arc::new(header.clone()))?;
+        if self.shared.directory.is_temporary() {
+            return Ok(());
+        }
+        self.sync()?;
+        self.shared.directory.mark_genesis(header.hash_slow())
     }
 
     /// Computes the state root of an allocation without writing anything.
@@ -317,7 +322,21 @@ fn refusal(directory: &Directory, error: MdbxError) -> StateError {
 /// Loads the head, if there is one, and checks header, hash and trie root against each other.
 fn check_head(shared: &Arc<Shared>) -> Result<(), StateError> {
     let damaged = |what: String| shared.directory.damaged(what);
-    let Some(view) = View::open(shared).map_err(|error| damaged(error.to_string()))? else { return Ok(()) };
+    let mark = shared.directory.genesis_mark()?;
+    let Some(view) = View::open(shared).map_err(|error| damaged(error.to_string()))? else {
+        let emptied = |hash| damaged(format!("no block is left of the chain with genesis {hash}"));
+        return mark.map_or(Ok(()), |hash| Err(emptied(hash)));
+    };
+    let genesis = view.hash(0).map_err(|error| damaged(error.to_string()))?.unwrap_or_default();
+    match mark {
+        Some(mark) if mark != genesis.to_string() => {
+            return Err(damaged(format!("its genesis is {genesis}, but the directory was made for {mark}")));
+        }
+        Some(_) => {}
+        // The process died between the genesis block and its mark.
+        None if shared.directory.is_temporary() => {}
+        None => shared.directory.mark_genesis(genesis)?,
+    }
     let head = view.head();
     if head.header.hash_slow() != head.hash {
         return Err(damaged(format!("header {} does not have its hash", head.header.number)));

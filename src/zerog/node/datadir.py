@@ -234,6 +234,8 @@ def existing(path: Path) -> Iterator[DataDir]:
             raise DataDirError(
                 f"the data directory {path} holds no chain", hint="`zerog chain init` makes one"
             )
+        if not directory.chain.is_dir():
+            raise _corrupt(path, f"its folder {CHAIN!r} is missing")
         yield directory
 
 

@@ -139,6 +139,31 @@ fn a_truncated_database_is_refused() {
 }
 
 #[test]
+fn an_emptied_database_is_not_taken_for_a_fresh_one() {
+    for left in [None, Some(0), Some(5000)] {
+        let directory = tempfile::tempdir().unwrap();
+        committed(directory.path());
+        let file = directory.path().join("mdbx.dat");
+        match left {
+            Some(length) => fs::File::options().write(true).open(&file).unwrap().set_len(length).unwrap(),
+            None => fs::remove_file(&file).unwrap(),
+        }
+        let reason = refusal(directory.path());
+        assert!(reason.contains("damaged"), "{left:?}: {reason}");
+    }
+}
+
+#[test]
+fn a_chain_made_by_a_process_that_died_before_its_mark_opens() {
+    let directory = tempfile::tempdir().unwrap();
+    let head = committed(directory.path());
+    fs::remove_file(directory.path().join("GENESIS")).unwrap();
+    let reopened = Store::open(options(Some(directory.path()))).unwrap();
+    assert_eq!(reopened.view().unwrap().unwrap().head().hash, head.hash);
+    assert!(directory.path().join("GENESIS").exists());
+}
+
+#[test]
 fn a_damaged_head_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let head = committed(directory.path());
