@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -161,3 +162,19 @@ def test_wrong_usage_is_an_object_when_json_is_asked_for(capsys: pytest.CaptureF
     error = json.loads(capsys.readouterr().err)["error"]
     assert error["type"] == "UsageError"
     assert "--nope" in error["message"]
+
+
+@pytest.mark.parametrize("damage", ["truncated", "missing"])
+def test_an_emptied_chain_is_refused_and_nothing_is_written(
+    damage: str, refusal: Callable[..., str], answer: Answer, genesis_file: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "data"
+    answer("chain", "init", "--genesis", str(genesis_file), "--data-dir", str(folder))
+    database = next((folder / "chain").rglob("mdbx.dat"))
+    if damage == "truncated":
+        os.truncate(database, 5000)
+    else:
+        shutil.rmtree(folder / "chain")
+    assert "damaged" in refusal("chain", "info", "--data-dir", str(folder))
+    assert "damaged" in refusal("chain", "verify", "--data-dir", str(folder))
+    assert (folder / "chain").exists() == (damage == "truncated")

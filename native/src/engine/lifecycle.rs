@@ -109,6 +109,10 @@ impl Engine {
         }
         let committed = self.store.commit_blocks(std::slice::from_ref(&block));
         self.trouble.store(committed.as_ref().err().map(|error| Arc::new(error.to_string())));
+        if committed.is_err() {
+            // Who waits for a block shall hear of the trouble instead of waiting on.
+            self.mined.release_all();
+        }
         let head = Arc::new(committed?);
         life.clear();
         self.consume_controls(block.block.header.timestamp);
