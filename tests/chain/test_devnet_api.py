@@ -201,6 +201,10 @@ def test_the_time_can_be_set(client: Client) -> None:
     assert target <= client.block().timestamp < target + 60
 
 
+def test_setting_the_time_back_answers_zero(client: Client) -> None:
+    assert client.request("evm_setTime", client.block().timestamp - 50_000) == 0
+
+
 def test_an_interval_of_timestamps_replaces_the_clock(client: Client) -> None:
     client.request("anvil_setBlockTimestampInterval", 7)
     start = client.block().timestamp

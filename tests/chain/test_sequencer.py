@@ -181,6 +181,29 @@ def test_a_failing_block_is_retried_and_the_loop_lives(
     assert "disk full" in caplog.text
 
 
+def test_a_failure_is_told_once_in_one_line_until_a_block_succeeds(
+    engine: ListEngine, started: Callable[..., Sequencer], caplog: pytest.LogCaptureFixture
+) -> None:
+    started(Mining(Mode.AUTOMINE))
+    for blocks in ([1], [1, 1]):
+        engine.fail_next = 3
+        engine.send(1)
+        eventually(lambda blocks=blocks: engine.blocks == blocks)  # type: ignore[misc]
+    assert [record.getMessage().count("disk full") for record in caplog.records] == [1, 1]
+    assert "Traceback" not in caplog.text
+
+
+def test_a_failure_has_its_traceback_when_debugging(
+    engine: ListEngine, started: Callable[..., Sequencer], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG", "zerog.sequencer")
+    engine.fail_next = 1
+    started(Mining(Mode.AUTOMINE))
+    engine.send(1)
+    eventually(lambda: engine.blocks == [1])
+    assert "Traceback" in caplog.text
+
+
 def test_transactions_that_fit_no_block_make_no_empty_blocks_and_no_busy_loop(
     engine: ListEngine, started: Callable[..., Sequencer]
 ) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import stat
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -123,6 +125,45 @@ def test_a_damaged_key_file_is_named(accounts: Callable[..., Any], imported: Pat
     imported.write_text(damage)
     with pytest.raises(KeystoreError, match=imported.name):
         keys.decrypt(imported, b"x")
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [("{", "is not a key file"), ('{"version":1,"crypto":{}}', "'version' is 1, expected 3")],
+)
+def test_a_damaged_key_file_is_told_where_it_is_missed(
+    accounts: Callable[..., Any], imported: Path, damage: str, reason: str
+) -> None:
+    imported.write_text(damage)
+    code, out, err = accounts("list", with_password=False)
+    assert (code, json.loads(out)) == (0, [])
+    assert reason in json.loads(err)["warning"]["message"]
+    code, _, err = accounts("export", ADDRESS)
+    assert code == 1
+    message = json.loads(err)["error"]["message"]
+    assert reason in message
+    assert str(imported) in message
+
+
+def test_an_empty_password_is_refused(accounts: Callable[..., Any], password: Path) -> None:
+    password.write_text("\n")
+    code, _, err = accounts("new")
+    assert code == 1
+    assert f"{password} is empty" in err
+
+
+def test_without_a_terminal_the_option_for_a_password_is_named(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "zerog", "accounts", "new", "--key-dir", str(tmp_path)],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        start_new_session=True,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "zerog: there is no terminal to ask for: password; use --password-file\n"
 
 
 def test_a_changed_ciphertext_is_detected(imported: Path) -> None:

@@ -232,6 +232,7 @@ def test_a_traceback_appears_only_with_debug() -> None:
 def test_excluding_flags_are_refused() -> None:
     assert "--no-mining excludes" in failed("up", "--no-mining", "--block-time", "1")
     assert "exclude each other" in failed("up", "--mnemonic", "a", "--mnemonic-random")
+    assert "--ephemeral and --data-dir exclude" in failed("up", "--ephemeral", "--data-dir", "x")
 
 
 def test_the_way_to_the_first_answer_loads_nothing_heavy() -> None:

@@ -12,6 +12,7 @@ import re
 import secrets
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -141,12 +142,23 @@ class KeyStore:
         self.directory = directory
 
     def __iter__(self) -> Iterator[KeyFile]:
-        """The key files by name; files that are none are passed over."""
+        """The key files by name; files that are none are passed over, see `damaged`."""
+        for path in self._paths():
+            with suppress(KeystoreError):
+                yield KeyFile(_claimed_address(path), path)
+
+    def damaged(self) -> Iterator[tuple[Path, KeystoreError]]:
+        """The files that iteration passes over, each with the error that names it and the reason."""
+        for path in self._paths():
+            try:
+                _claimed_address(path)
+            except KeystoreError as error:
+                yield path, error
+
+    def _paths(self) -> list[Path]:
         if not self.directory.is_dir():
-            return
-        for path in sorted(self.directory.iterdir()):
-            if path.is_file() and (address := _claimed_address(path)):
-                yield KeyFile(address, path)
+            return []
+        return [p for p in sorted(self.directory.iterdir()) if p.is_file() and not p.name.startswith(".")]
 
     def find(self, address: str) -> KeyFile:
         """The key file of an address; raises `KeystoreError`."""
@@ -154,6 +166,12 @@ class KeyStore:
         for entry in self:
             if entry.address.lower() == wanted:
                 return entry
+        damaged = list(self.damaged())
+        # Its file is usually named after the address; another name leaves every damaged file suspect.
+        named = [error for path, error in damaged if wanted.removeprefix("0x") in path.name.lower()]
+        if damaged:
+            reasons = "; ".join(error.message for error in named or (error for _, error in damaged))
+            raise KeystoreError(f"no usable key file for {address} in {self.directory}: {reasons}")
         raise KeystoreError(
             f"no key file for {address} in {self.directory}", hint="`zerog accounts list` shows what there is"
         )
@@ -218,12 +236,9 @@ def read_keystore(path: Path) -> str:
     return text
 
 
-def _claimed_address(path: Path) -> str | None:
-    try:
-        content = msgspec.json.decode(read_keystore(path))
-    except KeystoreError:
-        return None
+def _claimed_address(path: Path) -> str:
+    content = msgspec.json.decode(read_keystore(path))
     digits = str(content.get("address", "")).removeprefix("0x")
     if not re.fullmatch(r"[0-9a-fA-F]{40}", digits):
-        return None
+        raise KeystoreError(f"{path}: field 'address' is missing or not an address")
     return checksummed("0x" + digits)

@@ -13,7 +13,8 @@ Turns come first: a burst of transactions never starves a control.
     sequencer.stop()
 
 Modes: *automine* makes a block per ready transaction, *interval* one every ``block_time`` seconds,
-*mixed* both, *manual* none. A block that fails is logged and tried again after a growing pause.
+*mixed* both, *manual* none. A block that fails is tried again after a growing pause; each reason
+is logged once until a block succeeds.
 """
 
 from __future__ import annotations
@@ -112,6 +113,7 @@ class Sequencer:
         self._next_tick: float | None = None
         self._retry_at: float | None = None
         self._pause = _FIRST_PAUSE
+        self._told_failure: str | None = None
         self._turn_came = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="zerog-sequencer", daemon=True)
 
@@ -216,7 +218,7 @@ class Sequencer:
                     break
             except Exception as error:
                 # The loop is the chain's heart: whatever goes wrong in one block is told and retried.
-                log.error("a block failed (%s); trying again in %.2f s", error, self._pause, exc_info=True)
+                self._tell_failure(error)
                 self._back_off()
         with self._closing:
             self._stopping.set()
@@ -293,11 +295,24 @@ class Sequencer:
     def _commit(self, block: FinalizedBlock) -> Head:
         head = self._engine.commit()
         self._pause = _FIRST_PAUSE
+        self._told_failure = None
         try:
             self._on_block(block, head)
         except Exception:
             log.exception("a listener of block %d failed", head.number)
         return head
+
+    def _tell_failure(self, error: Exception) -> None:
+        """Logs why a block failed, once for all the retries that fail alike."""
+        reason = str(error) or type(error).__name__
+        if reason == self._told_failure:
+            return
+        self._told_failure = reason
+        log.error(
+            "a block failed and is tried again until it works: %s",
+            reason,
+            exc_info=log.isEnabledFor(logging.DEBUG),
+        )
 
     def _back_off(self) -> None:
         self._retry_at = time.monotonic() + self._pause

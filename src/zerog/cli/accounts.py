@@ -6,14 +6,16 @@ would see them.
 
 from __future__ import annotations
 
+import getpass
 import os
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
 
-from zerog.cli.output import common_options, report, wants_json
+from zerog.cli.output import common_options, print_json, report, wants_json
 from zerog.errors import KeystoreError
 
 if TYPE_CHECKING:
@@ -52,10 +54,28 @@ def _secret_file(path: Path) -> str:
 
 
 def _password(file: Path | None, *, confirm: bool = False) -> bytes:
-    if file is not None:
-        return _secret_file(file).encode()
-    password: str = click.prompt("Password", hide_input=True, confirmation_prompt=confirm, err=True)
+    """The password from ``file``, else from a prompt; ``confirm`` when it is a new one."""
+    if file is None:
+        return _ask("Password", "--password-file", confirm=confirm).encode()
+    password = _secret_file(file)
+    # A key file of another tool may have an empty password; a new one must not.
+    if confirm and not password:
+        raise KeystoreError(f"the password file {file} is empty", hint="write a password into it")
     return password.encode()
+
+
+def _ask(what: str, option: str, *, confirm: bool = False) -> str:
+    """A secret from the terminal; without one, an error that points to ``option``."""
+    with warnings.catch_warnings():
+        # Where echo cannot be switched off, getpass only warns and reads the secret from stdin.
+        warnings.simplefilter("error", getpass.GetPassWarning)
+        try:
+            answer: str = click.prompt(what, hide_input=True, confirmation_prompt=confirm, err=True)
+        except getpass.GetPassWarning:
+            raise KeystoreError(
+                f"there is no terminal to ask for: {what.lower()}", hint=f"use {option}"
+            ) from None
+    return answer
 
 
 @click.group()
@@ -88,6 +108,11 @@ def list_accounts(key_dir: Path | None) -> None:
         click.echo(f"no key files in {store.directory}", err=True)
     for entry in entries if not wants_json() else ():
         click.echo(f"{entry['address']}  {entry['file']}")
+    for path, error in store.damaged():
+        if wants_json():
+            print_json({"warning": {"message": error.message, "file": str(path)}}, err=True)
+        else:
+            click.echo(f"zerog: passed over: {error.message}", err=True)
 
 
 @accounts.command("import")
@@ -103,14 +128,14 @@ def import_key(
     from zerog.chain import keys
 
     if file is None:
-        key = keys.parse_key(click.prompt("Private key", hide_input=True, err=True))
+        key = keys.parse_key(_ask("Private key", "FILE"))
     else:
         text = _secret_file(file)
         if text.lstrip().startswith("{"):
             secret = (
                 _secret_file(file_password)
                 if file_password is not None
-                else click.prompt(f"Password of {file.name}", hide_input=True, err=True)
+                else _ask(f"Password of {file.name}", "--file-password")
             )
             key = keys.decrypt(file, secret.encode())
         else:

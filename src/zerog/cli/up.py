@@ -150,6 +150,8 @@ def _overrides(flags: dict[str, Any]) -> dict[str, Any]:
         return True if flags[name] else None
 
     genesis, data_dir = flags["genesis"], flags["data_dir"]
+    if flags["ephemeral"] and data_dir is not None:
+        raise ConfigError("--ephemeral and --data-dir exclude each other", hint="give one of them")
     origin = flags["allow_origin"]
     mode = _mode(flags)
     return {

@@ -277,7 +277,19 @@ def _explain(
     for part in key.split("."):
         value = value.get(part) if isinstance(value, Mapping) else None
     shown = "" if key == "accounts.mnemonic" or isinstance(value, dict) else f" (it is {value!r})"
+    if text.startswith("Invalid enum value"):
+        text = f"expected one of {', '.join(_choices(key))}"
     return ConfigError(f"{source}: {text[:1].lower()}{text[1:].replace('`', '')}{shown}")
+
+
+def _choices(key: str) -> tuple[str, ...]:
+    """The values that an option of a few words may have."""
+    *sections, name = key.split(".")
+    struct: Any = Config
+    for section in sections:
+        struct = get_type_hints(struct)[section]
+    hint = get_type_hints(struct)[name]
+    return get_args(next(arm for arm in (hint, *get_args(hint)) if get_origin(arm) is Literal))
 
 
 def options() -> Iterator[tuple[str, str, Any]]:

@@ -169,13 +169,13 @@ async def set_chain_id(net: DevnetControl, chain_id: Uint64) -> None:
 
 @METHODS.handler("anvil_setTime", "evm_setTime", "hardhat_setTime")
 async def set_time(net: DevnetControl, timestamp: Seconds) -> int:
-    """Sets the clock; it runs on from there. Answers the seconds by which it moved."""
+    """Sets the clock; it runs on from there. Answers the seconds it moved forward, 0 for back."""
 
     def turn() -> int:
         before = net.engine.controls().time_offset
         offset = timestamp - net.now()
         net.engine.update_controls(time_offset=offset)
-        return offset - before
+        return max(0, offset - before)
 
     return await net.turn(turn)
 
