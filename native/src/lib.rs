@@ -8,6 +8,7 @@
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+mod decode;
 pub mod engine;
 pub mod execution;
 pub mod keys;

@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 
 use super::codec::{self, HexError};
 use super::error::RpcError;
+use crate::decode;
 
 /// No method of Ethereum takes more; a longer array is refused before it is stored.
 const MAX_ARGUMENTS: usize = 32;
@@ -24,7 +25,7 @@ impl<'p> Params<'p> {
         match raw.get().as_bytes().first() {
             Some(b'[') => serde_json::from_str::<Elements<'p>>(raw.get())
                 .map(|elements| Params { items: elements.0 })
-                .map_err(|error| RpcError::invalid_params(reason(&error))),
+                .map_err(|error| RpcError::invalid_params(decode::reason(&error))),
             Some(b'n') => Ok(Params::default()),
             _ => Err(RpcError::invalid_params("non-array args")),
         }
@@ -58,13 +59,13 @@ impl<'p> Params<'p> {
     /// Decodes through serde.
     pub fn required<T: DeserializeOwned>(&self, index: usize) -> Result<T, RpcError> {
         let raw = self.required_raw(index)?;
-        serde_json::from_str(raw.get()).map_err(|error| invalid(index, reason(&error)))
+        decode::from_json(raw.get()).map_err(|why| invalid(index, why))
     }
 
     pub fn optional<T: DeserializeOwned>(&self, index: usize) -> Result<Option<T>, RpcError> {
         match self.raw(index) {
             None => Ok(None),
-            Some(raw) => serde_json::from_str(raw.get()).map(Some).map_err(|error| invalid(index, reason(&error))),
+            Some(raw) => decode::from_json(raw.get()).map(Some).map_err(|why| invalid(index, why)),
         }
     }
 
@@ -103,15 +104,6 @@ pub fn missing(index: usize) -> RpcError {
 /// "invalid argument N: why"
 pub fn invalid(index: usize, why: impl std::fmt::Display) -> RpcError {
     RpcError::invalid_params(format!("invalid argument {index}: {why}"))
-}
-
-/// serde's text without its position, which is relative to the parameter and misleads.
-fn reason(error: &serde_json::Error) -> String {
-    let text = error.to_string();
-    match text.rfind(" at line ") {
-        Some(end) => text[..end].to_owned(),
-        None => text,
-    }
 }
 
 struct Elements<'p>(SmallVec<[&'p RawValue; 4]>);

@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 
 use super::error::{RpcError, PARSE_ERROR};
 use super::json::Json;
+use crate::decode;
 
 /// One call. Without an id it is a notification and gets no response.
 #[derive(Debug)]
@@ -102,7 +103,7 @@ fn not_a_call<'a>(text: &'a str, why: &serde_json::Error) -> Invalid<'a> {
         .ok()
         .and_then(|wire| wire.id)
         .filter(|id| matches!(id.get().as_bytes().first(), Some(b'"' | b'-' | b'0'..=b'9')));
-    Invalid { id, error: RpcError::invalid_request(format!("invalid request: {}", cut(why.to_string()))) }
+    Invalid { id, error: RpcError::invalid_request(format!("invalid request: {}", decode::reason(why))) }
 }
 
 fn parse_error(error: &serde_json::Error) -> RpcError {

@@ -14,6 +14,7 @@ use tokio::sync::Semaphore;
 
 use super::dispatch::{Context, Scope};
 use super::error::RpcError;
+use super::eth::call::transaction_argument;
 use super::json::Json;
 use super::params::{invalid, Params};
 use super::wallet::{self, unknown_account};
@@ -171,7 +172,7 @@ pub fn fill_and_submit(context: &Context, params: Option<&RawValue>) -> Result<B
     let params = Params::parse(params)?;
     params.at_most(1)?;
     let scope = Scope::new(context);
-    let (request, kind) = fill_but_nonce(&scope, params.required(0)?)?;
+    let (request, kind) = fill_but_nonce(&scope, transaction_argument(&params, 0)?)?;
     // Calls that come at the same time must not take the same nonce. The slow part is behind us.
     let _turn = context.sending.nonces.lock();
     let filled = finish(&Scope::new(context), request, kind)?;

@@ -1,6 +1,9 @@
 //! The node's own keys: development accounts for eth_accounts, eth_sign* and eth_sendTransaction.
 
-use alloy_dyn_abi::TypedData;
+use std::borrow::Cow;
+
+use alloy_dyn_abi::eip712::Resolver;
+use alloy_dyn_abi::{Eip712Domain, TypedData};
 use alloy_primitives::{hex, Address, Bytes, Signature, B256};
 use alloy_signer::SignerSync;
 use alloy_signer_local::coins_bip39::English;
@@ -9,9 +12,11 @@ use alloy_signer_local::{MnemonicBuilder, PrivateKeySigner};
 use super::config::Accounts;
 use super::dispatch::{method, Class, Method, Scope};
 use super::error::RpcError;
+use super::eth::call::transaction_argument;
 use super::json::Json;
 use super::params::{invalid, Params};
 use super::sending;
+use crate::decode;
 
 pub const METHODS: &[Method] = &[
     method("eth_accounts", Class::Inline, accounts),
@@ -157,7 +162,7 @@ fn sign_message(signer: &PrivateKeySigner, message: &[u8], out: &mut Json) -> Re
 
 fn sign_transaction(scope: &Scope<'_>, params: Params<'_>, out: &mut Json) -> Result<(), RpcError> {
     params.at_most(1)?;
-    let filled = sending::fill(scope, params.required(0)?)?;
+    let filled = sending::fill(scope, transaction_argument(&params, 0)?)?;
     let signer = scope.context().wallet.require(&filled.sender)?;
     out.hex(sending::sign(signer, filled.tx)?);
     Ok(())
@@ -174,11 +179,24 @@ fn sign_typed_data(scope: &Scope<'_>, params: Params<'_>, out: &mut Json) -> Res
 
 /// The EIP-712 digest of a typed-data object, or of one that is given as a JSON string.
 pub fn typed_data_hash(json: &str) -> Result<B256, String> {
-    let typed: TypedData = match json.trim_start().starts_with('"') {
-        true => serde_json::from_str::<String>(json).and_then(|inner| serde_json::from_str(&inner)),
-        false => serde_json::from_str(json),
+    /// What [`TypedData`] consists of: it does not say itself which part is wrong.
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    #[allow(dead_code)]
+    struct Parts {
+        types: Resolver,
+        primary_type: String,
+        #[serde(default)]
+        domain: Eip712Domain,
     }
-    .map_err(|error| format!("typed data: {error}"))?;
+    let text = match json.trim_start().starts_with('"') {
+        true => decode::from_json::<String>(json).map(Cow::Owned),
+        false => Ok(Cow::Borrowed(json)),
+    };
+    let typed = text.and_then(|text| {
+        decode::from_json::<TypedData>(&text).map_err(|why| decode::from_json::<Parts>(&text).err().unwrap_or(why))
+    });
+    let typed = typed.map_err(|why| format!("typed data: {why}"))?;
     typed.eip712_signing_hash().map_err(|error| format!("typed data: {error}"))
 }
 
@@ -196,6 +214,12 @@ mod tests {
     use alloy_primitives::address;
 
     const JUNK: &str = "test test test test test test test test test test test junk";
+
+    #[test]
+    fn the_wrong_part_of_typed_data_is_named() {
+        assert_eq!(typed_data_hash("{}").unwrap_err(), "typed data: missing field `types`");
+        assert_eq!(typed_data_hash(r#""{\"types\": {}}""#).unwrap_err(), "typed data: missing field `primaryType`");
+    }
 
     fn mnemonic(phrase: &str, path: &str, count: u32) -> Result<Wallet, WalletError> {
         Wallet::new(&Accounts::Mnemonic { mnemonic: phrase.to_owned(), path: path.to_owned(), count })

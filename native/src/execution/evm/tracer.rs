@@ -1,6 +1,6 @@
 //! geth's tracers over revm-inspectors.
 
-use alloy_rpc_types_trace::geth::{GethDebugTracingOptions, GethTrace};
+use alloy_rpc_types_trace::geth::{GethDebugTracerType, GethDebugTracingOptions, GethTrace};
 use revm::context::TxEnv;
 use revm::context_interface::context::ContextError;
 use revm::context_interface::result::ResultAndState;
@@ -24,6 +24,18 @@ const MAX_RECORDED: usize = 512 << 20;
 /// What a step holds beside copies of stack and memory.
 const STEP_BYTES: usize = 256;
 
+/// What `tracer` may name; without a name the steps are traced. JavaScript is not among them.
+const TRACERS: [&str; 8] = [
+    "callTracer",
+    "flatCallTracer",
+    "prestateTracer",
+    "4byteTracer",
+    "stateGasTracer",
+    "erc7562Tracer",
+    "muxTracer",
+    "noopTracer",
+];
+
 /// One of geth's tracers, reusable for transaction after transaction.
 pub struct Tracer {
     inner: DebugInspector,
@@ -44,6 +56,10 @@ struct Copies {
 
 impl Tracer {
     pub fn new(mut options: GethDebugTracingOptions) -> Result<Tracer, String> {
+        if let Some(GethDebugTracerType::JsTracer(name)) = &options.tracer {
+            let name = name.chars().take(64).collect::<String>();
+            return Err(format!("unknown tracer {name:?}; supported: {}", TRACERS.join(", ")));
+        }
         accept_empty_configs(&mut options);
         let config = &options.config;
         let limit = config.limit.filter(|limit| *limit > 0).unwrap_or(u64::MAX);

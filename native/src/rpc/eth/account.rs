@@ -133,7 +133,7 @@ pub fn get_proof(scope: &Scope<'_>, params: Params<'_>, out: &mut Json) -> Resul
     params.at_most(3)?;
     let address = params.address(0)?;
     let texts: Vec<&RawValue> = match params.raw(1) {
-        Some(raw) => serde_json::from_str(raw.get()).map_err(|error| invalid(1, error))?,
+        Some(raw) => crate::decode::from_json(raw.get()).map_err(|why| invalid(1, why))?,
         None => Vec::new(),
     };
     if texts.len() > MAX_PROOF_KEYS {

@@ -68,12 +68,12 @@ impl BlockId {
             #[allow(dead_code)]
             require_canonical: bool,
         }
-        let object: Object<'_> = serde_json::from_str(raw.get()).map_err(|error| error.to_string())?;
+        let object: Object<'_> = crate::decode::from_json(raw.get())?;
         match (object.block_number, object.block_hash) {
             (Some(_), Some(_)) => {
                 Err("cannot specify both BlockHash and BlockNumber, choose one or the other".to_owned())
             }
-            (Some(number), None) => BlockId::parse_number(number),
+            (Some(number), None) => BlockId::parse_number(number).map_err(|why| format!("blockNumber: {why}")),
             (None, Some(hash)) => Ok(BlockId::Hash(hash)),
             (None, None) => Err("must specify either BlockHash or BlockNumber".to_owned()),
         }

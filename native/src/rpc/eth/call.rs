@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 
 use super::block_id::{with_context, BlockId};
 use super::encode;
+use crate::decode;
 use crate::execution::{self, CallOptions};
 use crate::rpc::params::{invalid, missing};
 use crate::rpc::sending;
@@ -70,10 +71,13 @@ impl Request {
 
 /// Reads a transaction object.
 pub fn parse_request(raw: &RawValue) -> Result<TransactionRequest, String> {
-    serde_json::from_str::<Request>(raw.get()).map(Request::into_alloy).map_err(|error| {
-        let text = error.to_string();
-        text.split(" at line ").next().unwrap_or_default().to_owned()
-    })
+    decode::from_json::<Request>(raw.get()).map(Request::into_alloy)
+}
+
+/// Argument `index` as a transaction to send or sign, which may bring blobs.
+pub fn transaction_argument(params: &Params<'_>, index: usize) -> Result<TransactionRequest, RpcError> {
+    // alloy's type reads some members late and cannot name them then.
+    params.required(index).map_err(|error| request_argument(params, index).err().unwrap_or(error))
 }
 
 /// Argument `index` as a transaction object.

@@ -141,7 +141,11 @@ pub fn trace_call(scope: &Scope<'_>, params: Params<'_>, out: &mut Json) -> Resu
     params.at_most(3)?;
     let request = request_argument(&params, 0)?;
     let id = BlockId::argument(&params, 1)?;
-    let trace: GethDebugTracingCallOptions = params.optional(2)?.unwrap_or_default();
+    let trace: Option<GethDebugTracingCallOptions> = params.optional(2).map_err(|error| {
+        // Read late, the tracing options inside cannot name their members; read alone they can.
+        params.optional::<GethDebugTracingOptions>(2).err().unwrap_or(error)
+    })?;
+    let trace = trace.unwrap_or_default();
     let options = CallOptions {
         state: trace.state_overrides.clone(),
         block: trace.block_overrides.clone(),

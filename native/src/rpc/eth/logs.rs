@@ -82,7 +82,7 @@ fn alternatives<T>(raw: &RawValue, parse: impl Fn(&RawValue) -> Result<T, String
     if !raw.get().starts_with('[') {
         return Ok(vec![parse(raw)?]);
     }
-    let items: Vec<Option<&RawValue>> = serde_json::from_str(raw.get()).map_err(|error| error.to_string())?;
+    let items: Vec<Option<&RawValue>> = crate::decode::from_json(raw.get())?;
     if items.len() > MAX_ALTERNATIVES {
         return Err("exceed max addresses or topics per search position".to_owned());
     }
@@ -106,12 +106,12 @@ fn parse_topic(raw: &RawValue) -> Result<B256, String> {
 
 impl LogQuery {
     pub fn parse(raw: &RawValue) -> Result<LogQuery, String> {
-        let query: RawQuery<'_> = serde_json::from_str(raw.get()).map_err(|error| error.to_string())?;
-        let bound = |raw: Option<&RawValue>| match raw.filter(|raw| raw.get() != "null") {
-            Some(raw) => BlockId::parse_number(raw).map(Some),
+        let query: RawQuery<'_> = crate::decode::from_json(raw.get())?;
+        let bound = |name: &str, raw: Option<&RawValue>| match raw.filter(|raw| raw.get() != "null") {
+            Some(raw) => BlockId::parse_number(raw).map(Some).map_err(|why| format!("{name}: {why}")),
             None => Ok(None),
         };
-        let (from, to) = (bound(query.from_block)?, bound(query.to_block)?);
+        let (from, to) = (bound("fromBlock", query.from_block)?, bound("toBlock", query.to_block)?);
         let range = match query.block_hash {
             Some(_) if from.is_some() || to.is_some() => {
                 return Err("cannot specify both BlockHash and FromBlock/ToBlock, choose one or the other".to_owned());

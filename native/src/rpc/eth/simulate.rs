@@ -7,6 +7,7 @@ use serde_json::value::RawValue;
 use super::block_id::BlockId;
 use super::call::parse_request;
 use super::encode::{self, LogEncoder, Transactions};
+use crate::decode;
 use crate::execution::simulate::{self, BlockPlan, CallResult, HeaderOverrides, Options, SimulatedBlock};
 use crate::rpc::json::Object;
 use crate::rpc::params::{invalid, missing};
@@ -37,12 +38,15 @@ struct Block<'a> {
 }
 
 impl Block<'_> {
-    fn plan(self) -> Result<BlockPlan, String> {
-        let calls = self.calls.unwrap_or_default();
+    /// The plan of the block at `position` of the list.
+    fn plan(self, position: usize) -> Result<BlockPlan, String> {
+        let calls = self.calls.unwrap_or_default().into_iter().enumerate().map(|(index, raw)| {
+            parse_request(raw).map_err(|why| format!("blockStateCalls[{position}].calls[{index}]: {why}"))
+        });
         Ok(BlockPlan {
             overrides: self.block_overrides.unwrap_or_default(),
             state: self.state_overrides,
-            calls: calls.into_iter().map(parse_request).collect::<Result<_, _>>()?,
+            calls: calls.collect::<Result<_, _>>()?,
         })
     }
 }
@@ -50,11 +54,13 @@ impl Block<'_> {
 pub fn simulate_v1(scope: &Scope<'_>, params: Params<'_>, out: &mut Json) -> Result<(), RpcError> {
     params.at_most(2)?;
     let raw = params.raw(0).ok_or_else(|| missing(0))?;
-    let payload: Payload<'_> = serde_json::from_str(raw.get()).map_err(|error| {
-        let text = error.to_string();
-        invalid(0, text.split(" at line ").next().unwrap_or_default())
-    })?;
-    let plans = payload.block_state_calls.into_iter().map(Block::plan).collect::<Result<Vec<_>, _>>();
+    let payload: Payload<'_> = decode::from_json(raw.get()).map_err(|why| invalid(0, why))?;
+    let plans = payload
+        .block_state_calls
+        .into_iter()
+        .enumerate()
+        .map(|(at, block)| block.plan(at))
+        .collect::<Result<Vec<_>, _>>();
     let plans = plans.map_err(|why| invalid(0, why))?;
     let options = Options {
         validation: payload.validation,

@@ -333,3 +333,30 @@ fn malformed_arguments_are_named() {
         .starts_with("invalid argument 2"));
     assert!(refuse("eth_getBlockByNumber", json!(["latest", "yes"])).starts_with("invalid argument 1: "));
 }
+
+#[test]
+fn a_malformed_member_is_named_and_no_rust_type_is() {
+    let node = node();
+    let call = |request: Value, overrides: Value| {
+        node.refusal("eth_call", json!([request, "latest", overrides])).message.into_owned()
+    };
+    assert_eq!(call(json!({"to": "0x12"}), json!({})), "invalid argument 0: to: invalid string length");
+    assert!(call(json!({"data": "0x1"}), json!({})).starts_with("invalid argument 0: data: "));
+    assert!(call(json!({"gas": "0x10000000000000000"}), json!({})).starts_with("invalid argument 0: gas: "));
+    assert_eq!(call(json!("x"), json!({})), "invalid argument 0: invalid type: string \"x\", expected an object");
+    let wrong = call(json!({}), json!({ALICE: {"balance": "zz"}})).to_lowercase();
+    assert!(wrong.starts_with(&format!("invalid argument 2: {}.balance: ", ALICE.to_lowercase())), "{wrong}");
+    assert_eq!(call(json!({}), json!({"0x12": {}})), "invalid argument 2: 0x12: invalid string length");
+}
+
+#[test]
+fn malformed_tracing_options_are_explained() {
+    let node = node();
+    let trace = |options: Value| {
+        node.refusal("debug_traceCall", json!([{"to": ALICE}, "latest", options])).message.into_owned()
+    };
+    assert_eq!(trace(json!({"tracer": 5})), "invalid argument 2: tracer: the value has none of the accepted forms");
+    assert!(trace(json!(5)).ends_with("expected an object"));
+    let unknown = trace(json!({"tracer": "foo"}));
+    assert!(unknown.contains("unknown tracer \"foo\"; supported: callTracer, "), "{unknown}");
+}
