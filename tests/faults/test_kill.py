@@ -1,6 +1,6 @@
 """`kill -9` at random moments under load: nothing that a client saw is lost, the state recomputes.
 
-A short version runs with the other tests; `make soak` kills at least 200 times (50 in each mining mode).
+A short version runs with the other tests; `make soak` kills 200 times in each mining mode.
 """
 
 from __future__ import annotations
@@ -133,7 +133,9 @@ def kill_loop(folder: Path, mode: str, kills: int, seed: int) -> None:
     try:
         for key in KEYS:
             node.rpc("anvil_setBalance", _native.address_of(key), hex(10**24))
-        for _ in range(kills):
+        for done in range(kills):
+            if kills > 10 and done % 20 == 0:
+                print(f"{mode}: {done} of {kills} kills", flush=True)
             clients = [Client(node, key, mine=mode == "manual") for key in KEYS]
             heads = load_until_killed(node, clients, rng.uniform(0.05, 0.8))
             verify(folder)
@@ -165,7 +167,7 @@ def test_a_few_kills_lose_nothing(mode: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(7200)
 @pytest.mark.parametrize("mode", MODES)
-def test_fifty_kills_lose_nothing(mode: str, tmp_path: Path) -> None:
-    kill_loop(tmp_path / "data", mode, kills=50, seed=2)
+def test_two_hundred_kills_lose_nothing(mode: str, tmp_path: Path) -> None:
+    kill_loop(tmp_path / "data", mode, kills=200, seed=3)
