@@ -67,6 +67,18 @@ class _Connection:
         self.expected = 0
 
 
+def _joined(chunked: bytes) -> bytes:
+    """The body of a whole chunked answer."""
+    out, at = b"", 0
+    while True:
+        line = chunked.index(b"\r\n", at)
+        size = int(chunked[at:line], 16)
+        if size == 0:
+            return out
+        out += chunked[line + 2 : line + 2 + size]
+        at = line + 2 + size + 2
+
+
 def run(
     url: str,
     queues: list[list[bytes]],
@@ -118,7 +130,13 @@ def run(
                     continue
                 head = c.buffer[:end].lower()
                 at = head.find(b"content-length:")
-                if at < 0:
+                if at < 0 and b"transfer-encoding: chunked" in head:
+                    # hardhat answers in chunks; the last one is empty.
+                    if not c.buffer.endswith(b"\r\n0\r\n\r\n"):
+                        continue
+                    c.buffer = c.buffer[: end + 4] + _joined(c.buffer[end + 4 :])
+                    at, head = 0, b"content-length:%d" % (len(c.buffer) - end - 4)
+                elif at < 0:
                     raise ValueError(f"an answer without Content-Length: {head[:200]!r}")
                 stop_at = head.find(b"\r\n", at)
                 length = int(head[at + 15 : stop_at if stop_at > 0 else len(head)])
