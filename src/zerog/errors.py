@@ -23,6 +23,12 @@
     │   └── WaitTimeout             it is not in a block yet
     ├── AbiError                    arguments or return data that do not fit an ABI
     ├── InferenceError              an inference, its receipt or its model
+    ├── StorageError                storing, finding or reading data
+    │   ├── SegmentRefused          a segment fails its checks (field, detail)
+    │   ├── UnknownFile             no submission has that root or number
+    │   ├── DataUnavailable         the file is known, its data is not here
+    │   ├── DataDamaged             stored bytes fail their check
+    │   └── StorageFull             no room on the disk, or a limit is reached
     └── NativeFailure               the native engine failed in a way that has no better name
 
 Messages are one sentence: what was wrong, with which value. ``hint`` says what to do next; it is
@@ -166,6 +172,41 @@ class InferenceError(ZerogError):
     """An inference, its receipt or its model is not usable."""
 
 
+class StorageError(ZerogError):
+    """Data cannot be stored, found or read."""
+
+
+class SegmentRefused(StorageError):
+    """A segment, its proof or its position is wrong; nothing was stored.
+
+    Attributes
+    ----------
+    field : the wrong part as 0G's node names it: "root", "index", "data", "proof", "file_size", "end_index", …
+    detail : what is wrong with it, in the words that clients match.
+    """
+
+    def __init__(self, field: str, detail: str) -> None:
+        super().__init__(f"{field}: {detail}")
+        self.field = field
+        self.detail = detail
+
+
+class UnknownFile(StorageError):
+    """No submission has that root or number."""
+
+
+class DataUnavailable(StorageError):
+    """The file is known, but its data is not here."""
+
+
+class DataDamaged(StorageError):
+    """Stored bytes do not hash to the root that was committed; the message says where."""
+
+
+class StorageFull(StorageError):
+    """The disk, or a limit of the configuration, has no room."""
+
+
 class NativeFailure(ZerogError):
     """The native engine failed in a way that no other class describes."""
 
@@ -182,6 +223,7 @@ _BY_KIND: dict[str, type[ZerogError]] = {
     "port": PortInUse,
     "pool": TransactionError,
     "keystore": KeystoreError,
+    "storage": StorageError,
     "other": NativeFailure,
 }
 

@@ -1,0 +1,1 @@
+"""Decentralised storage: flow, sector store, node, KV, indexer, gateway, mining, transfer."""
