@@ -9,12 +9,23 @@ The node's ``admin_*`` and ``zgs_getStatus`` methods, its transfer routes and th
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from zerog.errors import RpcError
-from zerog.storage.values import Submission
+from zerog.storage.values import ShardConfig, Submission
 
-__all__ = ["Alone", "Peers"]
+__all__ = ["Alone", "KnownNode", "Peers"]
+
+
+@dataclass(frozen=True, slots=True)
+class KnownNode:
+    """A node that answered lately: its base URL, what it keeps, milliseconds it took, UNIX time it was met."""
+
+    url: str
+    shard: ShardConfig
+    latency: int
+    since: int
 
 
 class Peers(Protocol):
@@ -42,6 +53,14 @@ class Peers(Protocol):
 
     def peers(self) -> dict[str, Any]:
         """``admin_getPeers``: by address; ``listeningAddresses`` holds the base URL."""
+        ...
+
+    def known(self) -> list[KnownNode]:
+        """Peers that answered lately and are not banned."""
+        ...
+
+    async def holders(self, seq: int) -> list[KnownNode]:
+        """Peers that have everything of the file that their shard keeps, asked now."""
         ...
 
     async def find_file(self, seq: int) -> None:
@@ -110,6 +129,12 @@ class Alone:
 
     def peers(self) -> dict[str, Any]:
         return {}
+
+    def known(self) -> list[KnownNode]:
+        return []
+
+    async def holders(self, seq: int) -> list[KnownNode]:
+        return []
 
     async def find_file(self, seq: int) -> None:
         return None
