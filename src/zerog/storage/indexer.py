@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Protocol
 
 from zerog.chain.methods import MethodTable, Uint64, decode_bool
-from zerog.errors import InvalidParams, RpcError, TransportError
-from zerog.storage.peers import KnownNode, Peers
+from zerog.errors import InvalidParams, RpcError, StorageError, TransportError
+from zerog.storage.peers import Peers
 from zerog.storage.peers.client import NodeClient
-from zerog.storage.selection import arrange, covered, select
+from zerog.storage.selection import ShardedNode, covers, select
 from zerog.storage.values import FileState, ShardConfig
 
 log = logging.getLogger("zerog.indexer")
@@ -33,7 +33,6 @@ REFRESH = 30.0
 MAX_REPLICAS = 1000
 MAX_DROPPED = 1000
 NOT_FOUND = "file not found"
-NO_SUBSET = "cannot select a subset from the returned nodes that meets the replication requirement"
 _SERVER_ERROR = -32000
 
 
@@ -59,12 +58,12 @@ class TrustedNode:
 
     def __init__(self, client: NodeClient) -> None:
         self.client = client
-        self._known: KnownNode | None = None
+        self._known: ShardedNode | None = None
         self._since = int(time.time())
         self._heard = float("-inf")
-        self._asking: asyncio.Task[KnownNode | None] | None = None
+        self._asking: asyncio.Task[ShardedNode | None] | None = None
 
-    async def ask(self, believed: float = BELIEVED) -> KnownNode | None:
+    async def ask(self, believed: float = BELIEVED) -> ShardedNode | None:
         """The node as it is now; ``None`` when it does not answer. Questions at the same time are one."""
         if self._known is not None and time.monotonic() - self._heard < believed:
             return self._known
@@ -72,7 +71,7 @@ class TrustedNode:
             self._asking = asyncio.create_task(self._ask())
         return await asyncio.shield(self._asking)
 
-    async def _ask(self) -> KnownNode | None:
+    async def _ask(self) -> ShardedNode | None:
         begun = time.monotonic()
         try:
             async with asyncio.timeout(PATIENCE):
@@ -85,10 +84,10 @@ class TrustedNode:
             return None
         self._heard = time.monotonic()
         latency = max(1, round((self._heard - begun) * 1000))
-        self._known = KnownNode(self.client.url, shard, latency, self._since)
+        self._known = ShardedNode(self.client.url, shard, latency, self._since)
         return self._known
 
-    async def serves(self, root: bytes) -> tuple[bool, KnownNode | None]:
+    async def serves(self, root: bytes) -> tuple[bool, ShardedNode | None]:
         """Whether the node knows the file, and the node itself when it can serve it now."""
         try:
             async with asyncio.timeout(PATIENCE):
@@ -145,14 +144,14 @@ class IndexerService:
 
         return call
 
-    def own_node(self) -> KnownNode | None:
+    def own_node(self) -> ShardedNode | None:
         """This node as clients see it."""
         url = None if self._own is None else self._own.url()
         if self._own is None or url is None:
             return None
-        return KnownNode(url.rstrip("/"), self._own.store.shard, 1, self._since)
+        return ShardedNode(url.rstrip("/"), self._own.store.shard, 1, self._since)
 
-    async def nodes(self) -> tuple[list[KnownNode], list[KnownNode]]:
+    async def nodes(self) -> tuple[list[ShardedNode], list[ShardedNode]]:
         """Trusted and discovered nodes that answer now."""
         asked = await asyncio.gather(*(node.ask() for node in self.trusted))
         own = self.own_node()
@@ -160,7 +159,7 @@ class IndexerService:
         urls = {node.url for node in trusted}
         return trusted, [node for node in self._peers.known() if node.url not in urls]
 
-    async def locations(self, root: bytes) -> list[KnownNode] | None:
+    async def locations(self, root: bytes) -> list[ShardedNode] | None:
         """The nodes that can serve the file now; ``None`` when they do not hold all of it.
 
         Raises `RpcError` when no trusted node knows the file.
@@ -175,9 +174,9 @@ class IndexerService:
         elif not any(known for known, _ in answers):
             raise RpcError(_SERVER_ERROR, NOT_FOUND)
         serving = _distinct(serving)
-        if not covered(serving) and seq is not None:
+        if not _covered(serving) and seq is not None:
             serving = _distinct([*serving, *await self._peers.holders(seq)])
-        if covered(serving):
+        if _covered(serving):
             return serving
         if seq is not None:
             self._search(seq)
@@ -199,20 +198,16 @@ class IndexerService:
         self._searches[seq] = asyncio.create_task(search())
 
 
-def _distinct(nodes: Iterable[KnownNode]) -> list[KnownNode]:
+def _distinct(nodes: Iterable[ShardedNode]) -> list[ShardedNode]:
     return list({node.url: node for node in reversed(list(nodes))}.values())[::-1]
 
 
-def _json(nodes: Sequence[KnownNode]) -> list[dict[str, Any]]:
-    return [
-        {
-            "url": node.url,
-            "config": {"shardId": node.shard.id, "numShard": node.shard.shards},
-            "latency": node.latency,
-            "since": node.since,
-        }
-        for node in nodes
-    ]
+def _covered(nodes: Sequence[ShardedNode]) -> bool:
+    return covers([node.shard for node in nodes])
+
+
+def _json(nodes: Sequence[ShardedNode]) -> list[dict[str, Any]]:
+    return [node.to_json() for node in nodes]
 
 
 def _decode_root(value: Any) -> bytes:
@@ -269,20 +264,20 @@ async def selected_nodes(
         raise InvalidParams(f"expectedReplica is {replicas}; at most {MAX_REPLICAS} replicas are kept")
     trusted, discovered = await indexer.nodes()
     left_out = set(dropped or ())
-    try:
-        ours = arrange((node for node in trusted if node.url not in left_out), method or "min")
-        others = arrange((node for node in discovered if node.url not in left_out), method or "min")
-    except ValueError as error:
-        raise InvalidParams(str(error)) from None
+    ours = [node for node in trusted if node.url not in left_out]
+    others = [node for node in discovered if node.url not in left_out]
     # Discovered nodes take as much of their part as they can; the trusted ones carry the rest.
-    share = 0 if full_trusted else replicas * 3 // 5
-    chosen: list[KnownNode] | None = None
-    while share and (chosen := select(others, share)) is None:
-        share -= 1
-    picked = select(ours, replicas - share)
-    if picked is None:
-        raise RpcError(_SERVER_ERROR, NO_SUBSET)
-    return {"trusted": _json(picked), "discovered": _json(chosen or []) or None}
+    for share in range(0 if full_trusted else replicas * 3 // 5, -1, -1):
+        try:
+            chosen = select(others, share, method or "min")
+        except StorageError:
+            continue
+        try:
+            picked = select(ours, replicas - share, method or "min")
+        except StorageError as error:
+            raise RpcError(_SERVER_ERROR, error.message) from None
+        return {"trusted": _json(picked), "discovered": _json(chosen) or None}
+    raise AssertionError("nothing is always covered")
 
 
 @METHODS.handler("indexer_getNodeLocations")

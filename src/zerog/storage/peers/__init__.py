@@ -9,23 +9,13 @@ The node's ``admin_*`` and ``zgs_getStatus`` methods, its transfer routes and th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from zerog.errors import RpcError
-from zerog.storage.values import ShardConfig, Submission
+from zerog.storage.selection import ShardedNode
+from zerog.storage.values import Submission
 
-__all__ = ["Alone", "KnownNode", "Peers"]
-
-
-@dataclass(frozen=True, slots=True)
-class KnownNode:
-    """A node that answered lately: its base URL, what it keeps, milliseconds it took, UNIX time it was met."""
-
-    url: str
-    shard: ShardConfig
-    latency: int
-    since: int
+__all__ = ["Alone", "Peers"]
 
 
 class Peers(Protocol):
@@ -55,11 +45,11 @@ class Peers(Protocol):
         """``admin_getPeers``: by address; ``listeningAddresses`` holds the base URL."""
         ...
 
-    def known(self) -> list[KnownNode]:
+    def known(self) -> list[ShardedNode]:
         """Peers that answered lately and are not banned."""
         ...
 
-    async def holders(self, seq: int) -> list[KnownNode]:
+    async def holders(self, seq: int) -> list[ShardedNode]:
         """Peers that have everything of the file that their shard keeps, asked now."""
         ...
 
@@ -130,10 +120,10 @@ class Alone:
     def peers(self) -> dict[str, Any]:
         return {}
 
-    def known(self) -> list[KnownNode]:
+    def known(self) -> list[ShardedNode]:
         return []
 
-    async def holders(self, seq: int) -> list[KnownNode]:
+    async def holders(self, seq: int) -> list[ShardedNode]:
         return []
 
     async def find_file(self, seq: int) -> None:
