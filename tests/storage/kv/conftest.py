@@ -4,9 +4,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.storage.kv.flow import MemoryFlow
 from zerog.storage.kv.replay import Replay
 from zerog.storage.kv.store import KvStore
+
+from .flow import MemoryFlow
 
 
 @pytest.fixture

@@ -56,7 +56,12 @@ class MemoryFlow:
         return seq
 
     def write(
-        self, data: StreamData, sender: bytes = ALICE, *, tags: Sequence[bytes] | None = None, here: bool = True
+        self,
+        data: StreamData,
+        sender: bytes = ALICE,
+        *,
+        tags: Sequence[bytes] | None = None,
+        here: bool = True,
     ) -> int:
         """Submits stream data with its tags (or those of other streams)."""
         return self.submit(

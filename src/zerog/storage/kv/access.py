@@ -51,9 +51,7 @@ def is_writer_of_stream(records: AccessRecords, account: bytes, stream: bytes, b
     return records.last_operation(stream, WRITER, b"", account, before) is Operation.GRANT_WRITER_ROLE
 
 
-def is_writer_of_key(
-    records: AccessRecords, account: bytes, stream: bytes, key: bytes, before: int
-) -> bool:
+def is_writer_of_key(records: AccessRecords, account: bytes, stream: bytes, key: bytes, before: int) -> bool:
     """Whether the account was granted this special key."""
     last = records.last_operation(stream, SPECIAL_WRITER, key, account, before)
     return last is Operation.GRANT_SPECIAL_WRITER_ROLE
@@ -91,9 +89,7 @@ def effective_controls(
     kept: dict[tuple[int, bytes, bytes, bytes], Control] = {}
     for stream in streams:
         if records.is_new(stream, before):
-            kept[ADMIN, stream, b"", sender] = Control(
-                Operation.GRANT_ADMIN_ROLE, stream, account=sender
-            )
+            kept[ADMIN, stream, b"", sender] = Control(Operation.GRANT_ADMIN_ROLE, stream, account=sender)
     for control in controls:
         place = (control.operation.family, control.stream, control.key, control.account)
         grants_admin = control.operation is Operation.GRANT_ADMIN_ROLE

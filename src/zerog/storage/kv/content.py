@@ -75,7 +75,9 @@ class FlowContent:
                 raise Unavailable(f"segment {segment} of submission {self._submission.seq} is not here")
             piece = bytes(chunks[start - first * SECTOR : stop - first * SECTOR])
             if len(piece) != stop - start:
-                raise StorageError(f"submission {self._submission.seq} gave {len(piece)} of {stop - start} bytes")
+                raise StorageError(
+                    f"submission {self._submission.seq} gave {len(piece)} of {stop - start} bytes"
+                )
             pieces.append(piece)
             start = stop
         return b"".join(pieces)

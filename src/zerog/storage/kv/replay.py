@@ -130,7 +130,12 @@ def execute(
 
 
 def _execute(
-    store: KvStore, monitor: Monitor, sender: bytes, seq: int, streams: tuple[bytes, ...], reader: StreamReader
+    store: KvStore,
+    monitor: Monitor,
+    sender: bytes,
+    seq: int,
+    streams: tuple[bytes, ...],
+    reader: StreamReader,
 ) -> Outcome:
     version = reader.version()
     for read in reader.reads():

@@ -145,10 +145,7 @@ class KvStore:
             )
             self._db.executemany(
                 "INSERT INTO control VALUES (?, ?, ?, ?, ?, ?)",
-                (
-                    (c.stream, c.operation.family, c.key, c.account, seq, int(c.operation))
-                    for c in controls
-                ),
+                ((c.stream, c.operation.family, c.key, c.account, seq, int(c.operation)) for c in controls),
             )
             if missing:
                 self._db.execute("INSERT OR IGNORE INTO missing VALUES (?)", (seq,))
@@ -243,9 +240,7 @@ class KvStore:
         while True:
             bound = "" if key is None else f" AND key {compare}{'=' if inclusive else ''} ?"
             parameters = (stream,) if key is None else (stream, key)
-            (near,) = self._one(
-                f"SELECT {inner}(key) FROM value WHERE stream = ?{bound}", parameters
-            )
+            (near,) = self._one(f"SELECT {inner}(key) FROM value WHERE stream = ?{bound}", parameters)
             if near is None:
                 return None
             pair = self.get(stream, near, before)
@@ -254,9 +249,7 @@ class KvStore:
             # Deleted, or not written yet at that version: go on behind it.
             key, inclusive = near, False
 
-    def changes(
-        self, stream: bytes, prefix: bytes, first: int, limit: int, after: bytes = b""
-    ) -> list[Pair]:
+    def changes(self, stream: bytes, prefix: bytes, first: int, limit: int, after: bytes = b"") -> list[Pair]:
         """Writes of a stream in the order of versions, then keys: from version ``first`` on, behind key ``after``
         in that version."""
         end = _prefix_end(prefix)
