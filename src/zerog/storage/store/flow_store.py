@@ -12,7 +12,7 @@ import threading
 import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from zerog import _native
 from zerog.errors import (
@@ -33,7 +33,15 @@ from zerog.storage.store.aside import Aside
 from zerog.storage.store.gate import Gate
 from zerog.storage.store.index import FINALIZED, PART, PENDING, PRUNED, REBUILD, Index
 from zerog.storage.store.loads import LoadReader
-from zerog.storage.store.reports import Appended, Damaged, Finalized, Reverted, ScrubReport, Statistics, StoreEvent
+from zerog.storage.store.reports import (
+    Appended,
+    Damaged,
+    Finalized,
+    Reverted,
+    ScrubReport,
+    Statistics,
+    StoreEvent,
+)
 from zerog.storage.store.scrub import Scrub
 from zerog.storage.store.sectors import SectorFiles
 from zerog.storage.store.tree import FIRST_LEAF, FlowTree, Peaks, crossing, fold
@@ -127,13 +135,15 @@ class FlowStore:
         files = self._index.rows("SELECT count(*) FROM file")[0][0]
         if count != (0 if last is None else last + 1) or files != count:
             raise CorruptDataDir("the storage index lacks submissions", hint=REBUILD)
-        self._next = count
+        self._next = int(count)
         self._peaks = Peaks()
         if count:
             submission, root = self._index.submissions("WHERE seq = ?", last)[0]
             self._peaks = self._tree.peaks(submission.start + submission.sectors)
             if self._peaks.root() != root:
-                raise CorruptDataDir("the flow root in the storage index is not that of its tree", hint=REBUILD)
+                raise CorruptDataDir(
+                    "the flow root in the storage index is not that of its tree", hint=REBUILD
+                )
         self._root = self._peaks.root()
         self._bytes = self._index.rows("SELECT coalesce(sum(bytes), 0) FROM file")[0][0]
         self._give_back()
@@ -264,7 +274,9 @@ class FlowStore:
 
     def seqs_of(self, root: bytes) -> list[int]:
         """Submissions of a root, in order."""
-        return [seq for (seq,) in self._index.rows("SELECT seq FROM submission WHERE root = ? ORDER BY seq", root)]
+        return [
+            seq for (seq,) in self._index.rows("SELECT seq FROM submission WHERE root = ? ORDER BY seq", root)
+        ]
 
     def find(self, root: bytes, need_available: bool) -> int | None:
         """The submission that answers for a root: the first finalized one, else the first that is not pruned when
@@ -294,7 +306,9 @@ class FlowStore:
     def held(self, seq: int) -> list[tuple[int, int]]:
         """Ranges of segments that are here; ends exclusive."""
         self._known(seq)
-        return shards.joined([r for part, bits in self._index.parts(seq) for r in shards.ranges(bits, part * PART)])
+        return shards.joined(
+            [r for part, bits in self._index.parts(seq) for r in shards.ranges(bits, part * PART)]
+        )
 
     def missing(self, seq: int) -> list[tuple[int, int]]:
         """Ranges of segments of this node's shard that are not here; nothing for a pruned file."""
@@ -358,7 +372,9 @@ class FlowStore:
         if not self.shard.owns(shards.base(submission) + segment.index):
             raise SegmentRefused("index", f"segment {segment.index} does not belong to shard {self.shard}")
         if self.max_bytes is not None and self._bytes + len(segment.data) > self.max_bytes:
-            raise StorageFull(f"the store is limited to {self.max_bytes} bytes", hint="raise the limit or prune")
+            raise StorageFull(
+                f"the store is limited to {self.max_bytes} bytes", hint="raise the limit or prune"
+            )
         root = verified(segment)
         self._sectors.write(submission.start + segment.index * SEGMENT_SECTORS, segment.data)
         return proofs.learnt(submission, segment, root)
@@ -520,7 +536,9 @@ class FlowStore:
     def _relink(self, submission: Submission) -> None:
         """Fills a pending file from another submission of its root, or from what was kept aside."""
         try:
-            others = [s for s in self.seqs_of(submission.root) if s != submission.seq and self.uploaded_count(s)]
+            others = [
+                s for s in self.seqs_of(submission.root) if s != submission.seq and self.uploaded_count(s)
+            ]
             for other in others:
                 for first, end in self.missing(submission.seq):
                     for at in range(first, end, _RELINKED):
@@ -577,7 +595,9 @@ class FlowStore:
 
     def _add_hole(self, db: Any, submission: Submission, first: int, end: int) -> None:
         sector = submission.start + first * SEGMENT_SECTORS
-        last = min(submission.start + end * SEGMENT_SECTORS, submission.start + layout.chunks(submission.size))
+        last = min(
+            submission.start + end * SEGMENT_SECTORS, submission.start + layout.chunks(submission.size)
+        )
         Index.add_hole(db, sector, last - sector)
 
     def _give_back(self) -> None:
@@ -660,7 +680,9 @@ class FlowStore:
         """Figures."""
         counts = dict.fromkeys((PENDING, FINALIZED, PRUNED), 0)
         segments = 0
-        for state, files, held in self._index.rows("SELECT state, count(*), sum(held) FROM file GROUP BY state"):
+        for state, files, held in self._index.rows(
+            "SELECT state, count(*), sum(held) FROM file GROUP BY state"
+        ):
             counts[state] = files
             segments += held
         return Statistics(
@@ -688,6 +710,12 @@ class FlowStore:
             except Exception:
                 log.exception("a listener of the store failed")
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def close(self) -> None:
         """Waits for calls under way, then closes; a temporary directory is removed."""
         with self._gate.alone():
@@ -708,7 +736,12 @@ def verified(segment: Segment) -> bytes:
     """Root of a segment that passes all rules; raises `SegmentRefused`."""
     try:
         return _native.verify_segment(
-            segment.root, segment.file_size, segment.index, segment.data, segment.proof.lemma, segment.proof.path
+            segment.root,
+            segment.file_size,
+            segment.index,
+            segment.data,
+            segment.proof.lemma,
+            segment.proof.path,
         )
     except Exception as error:
         if getattr(error, "kind", None) != "segment":

@@ -87,7 +87,9 @@ def checked(table: str, row: tuple[Any, ...]) -> tuple[Any, ...]:
     except (TypeError, AttributeError, OverflowError):
         fits = False
     if not fits:
-        raise CorruptDataDir(f"row {values[0]!r} of table {table} in the storage index is damaged", hint=REBUILD)
+        raise CorruptDataDir(
+            f"row {values[0]!r} of table {table} in the storage index is damaged", hint=REBUILD
+        )
     return tuple(values)
 
 
@@ -114,7 +116,15 @@ def decode_submission(seq: int, start: int, root: bytes, record: bytes) -> Submi
         SubmissionNode(node, height) for height, node in _NODE.iter_unpack(record[_RECORD.size : end])
     )
     return Submission(
-        seq, root, int.from_bytes(size, "big"), start, nodes, record[end:], sender, BlockMark(number, block), transaction
+        seq,
+        root,
+        int.from_bytes(size, "big"),
+        start,
+        nodes,
+        record[end:],
+        sender,
+        BlockMark(number, block),
+        transaction,
     )
 
 
@@ -132,7 +142,9 @@ def index_errors() -> Iterator[None]:
     except sqlite3.DatabaseError as error:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
-            raise StorageFull(f"the storage index cannot be written: {error}", hint="make room on the disk") from error
+            raise StorageFull(
+                f"the storage index cannot be written: {error}", hint="make room on the disk"
+            ) from error
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT):
             raise CorruptDataDir(f"the storage index is damaged: {error}", hint=REBUILD) from error
         raise StorageError(f"the storage index failed: {error}") from error
@@ -239,7 +251,9 @@ class Index:
         if value is None:
             db.execute("DELETE FROM meta WHERE name = ?", (name,))
         else:
-            db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?, ?)", (name, value, seal("meta", name, value)))
+            db.execute(
+                "INSERT OR REPLACE INTO meta VALUES (?, ?, ?)", (name, value, seal("meta", name, value))
+            )
 
     _SUBMISSION = "SELECT seq, start, root, flow_root, record, seal FROM submission "
 
@@ -264,7 +278,13 @@ class Index:
     @staticmethod
     def add_submission(db: sqlite3.Connection, submission: Submission, flow_root: bytes) -> None:
         """Adds a row to ``submission``."""
-        row = (submission.seq, submission.start - _OFFSET, submission.root, flow_root, encode_submission(submission))
+        row = (
+            submission.seq,
+            submission.start - _OFFSET,
+            submission.root,
+            flow_root,
+            encode_submission(submission),
+        )
         db.execute("INSERT INTO submission VALUES (?, ?, ?, ?, ?, ?)", (*row, seal("submission", *row)))
 
     def file(self, seq: int) -> tuple[int, int, int] | None:
@@ -290,7 +310,9 @@ class Index:
         """All parts of a file with their bits, in order, a bounded number of rows at a time."""
         part = -1
         while True:
-            query = "SELECT seq, part, bits, seal FROM held WHERE seq = ? AND part > ? ORDER BY part LIMIT 256"
+            query = (
+                "SELECT seq, part, bits, seal FROM held WHERE seq = ? AND part > ? ORDER BY part LIMIT 256"
+            )
             rows = self.rows(query, seq, part)
             if not rows:
                 return
@@ -305,7 +327,9 @@ class Index:
             db.execute("DELETE FROM held WHERE seq = ? AND part = ?", (seq, part))
             return
         raw = bits.to_bytes(PART // 8, "little")
-        db.execute("INSERT OR REPLACE INTO held VALUES (?, ?, ?, ?)", (seq, part, raw, seal("held", seq, part, raw)))
+        db.execute(
+            "INSERT OR REPLACE INTO held VALUES (?, ?, ?, ?)", (seq, part, raw, seal("held", seq, part, raw))
+        )
 
     def tree_hash(self, number: int) -> bytes | None:
         """Hash of a subtree."""
@@ -342,7 +366,9 @@ class Index:
     @staticmethod
     def add_damaged(db: sqlite3.Connection, seq: int, segment: int) -> None:
         """Notes damage."""
-        db.execute("INSERT OR REPLACE INTO damaged VALUES (?, ?, ?)", (seq, segment, seal("damaged", seq, segment)))
+        db.execute(
+            "INSERT OR REPLACE INTO damaged VALUES (?, ?, ?)", (seq, segment, seal("damaged", seq, segment))
+        )
 
 
 def is_full(error: OSError) -> bool:

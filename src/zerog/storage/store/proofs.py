@@ -85,7 +85,9 @@ def _inside(tree: FlowTree, read: ReadSegment, sector: int, length: int) -> tupl
     for submission in tree.load_submissions(load, length):
         for first, height, _ in placed_nodes(submission):
             if first <= sector < first + (1 << height):
-                return _within_node(tree, read, submission, sector, max(first, load * SEGMENT_SECTORS), height)
+                return _within_node(
+                    tree, read, submission, sector, max(first, load * SEGMENT_SECTORS), height
+                )
     return EMPTY[0], []
 
 
@@ -101,7 +103,9 @@ def _within_node(
         segment = read(submission, index)
         skipped = (offset - index * SEGMENT_SECTORS) * SECTOR
         data = None if segment is None else segment[skipped : skipped + count * SECTOR]
-    elif count == SEGMENT_SECTORS and tree.hash(SEGMENT_HEIGHT, base // SEGMENT_SECTORS, base + count) is None:
+    elif (
+        count == SEGMENT_SECTORS and tree.hash(SEGMENT_HEIGHT, base // SEGMENT_SECTORS, base + count) is None
+    ):
         data = None
     if data is None:
         raise DataUnavailable(f"sector {sector} of submission {submission.seq} is not here")

@@ -140,7 +140,11 @@ class Scrub:
                 held = -1
         shard = ShardConfig.parse((self._index.meta("shard") or b"").decode())
         final = shards.storable(submission) and held == shards.own_count(submission, shard)
-        fits = file is not None and file[1:] == (held, size) and (file[0] == PRUNED or (file[0] == FINALIZED) == final)
+        fits = (
+            file is not None
+            and file[1:] == (held, size)
+            and (file[0] == PRUNED or (file[0] == FINALIZED) == final)
+        )
         if not fits:
             raise CorruptDataDir(
                 f"the storage index miscounts the segments of submission {submission.seq}", hint=REBUILD

@@ -65,7 +65,9 @@ class SectorFiles:
                 _write_all(file, piece, sector % FILE_SECTORS * SECTOR)
             except OSError as error:
                 if is_full(error):
-                    raise StorageFull(f"no room for data of the flow: {error}", hint="make room on the disk") from error
+                    raise StorageFull(
+                        f"no room for data of the flow: {error}", hint="make room on the disk"
+                    ) from error
                 raise
             with self._lock:
                 self._dirty.add(sector // FILE_SECTORS)
@@ -99,7 +101,9 @@ class SectorFiles:
             with self._lock:
                 self._dirty |= dirty
             if is_full(error):
-                raise StorageFull(f"no room for data of the flow: {error}", hint="make room on the disk") from error
+                raise StorageFull(
+                    f"no room for data of the flow: {error}", hint="make room on the disk"
+                ) from error
             raise
 
     def punch(self, sector: int, sectors: int) -> None:

@@ -134,7 +134,9 @@ class FlowTree:
             if length >> height & 1:
                 value = self.hash(height, first >> height, length)
                 if value is None:
-                    raise CorruptDataDir(f"the storage index lacks the subtree at sector {first}", hint=REBUILD)
+                    raise CorruptDataDir(
+                        f"the storage index lacks the subtree at sector {first}", hint=REBUILD
+                    )
                 nodes.append((first, height, value))
                 first += 1 << height
         return Peaks(nodes)
@@ -158,7 +160,9 @@ class FlowTree:
                     return self.padding(height, position, size)
         if height == SEGMENT_HEIGHT:
             return hash_within(self.load_nodes(first // SEGMENT_SECTORS, length), first, height)
-        occupied = first == 0 or (before is not None and before.start < length and before.start + before.sectors > first)
+        occupied = first == 0 or (
+            before is not None and before.start < length and before.start + before.sectors > first
+        )
         if not occupied and not self._index.starting(first, min(end, length), 1):
             return EMPTY[height]
         left = self.hash(height - 1, 2 * position, length)
