@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -80,7 +82,7 @@ def test_sizes_without_a_layout_are_refused(size: int) -> None:
 def test_nodes_are_the_padded_file(size: int) -> None:
     heights = layout.node_heights(size)
     assert sum(1 << height for height in heights) == layout.padded_chunks(size)
-    assert all(left > right for left, right in zip(heights, heights[1:], strict=False))
+    assert all(left > right for left, right in pairwise(heights))
     assert heights[0] - heights[-1] < layout.MAX_HEIGHT_SPREAD
     assert layout.chunks(size) <= layout.padded_chunks(size) <= layout.chunks(size) * 9 // 8 + 1
 
