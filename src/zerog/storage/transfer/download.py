@@ -68,6 +68,16 @@ class MemoryTarget:
         return memoryview(self.data)[offset : offset + size]
 
 
+class NoTarget:
+    """Nowhere: the segments are only checked."""
+
+    def write(self, offset: int, data: memoryview) -> None:
+        return None
+
+    def read(self, offset: int, size: int) -> memoryview:
+        return memoryview(b"")
+
+
 class DiskTarget:
     """A part file."""
 
@@ -158,6 +168,16 @@ class Download:
         return taken
 
     # Running.
+
+    def run_first(self) -> None:
+        """Fetches segment 0 alone, from the first node that can prove it; raises `DataUnavailable`."""
+        buffer = memoryview(bytearray(_BUFFER))
+        for number, holder in enumerate(self._holders):
+            if holder.owns(0):
+                self._fetch(number, holder, [0], buffer)
+            if self._done[0]:
+                return
+        raise DataUnavailable(f"no node gave the beginning of 0x{self.root.hex()}: {'; '.join(self.faults)}")
 
     def run(self, cancelled: threading.Event | None = None) -> None:
         """Fetches what is missing; raises `DataUnavailable` with what every node did wrong."""
@@ -316,7 +336,10 @@ class Download:
             self._finish(index, root)
 
     def _write(self, segment: Segment) -> None:
-        data = memoryview(segment.data)[: self._length(segment.index)]
+        length = self._length(segment.index)
+        data = memoryview(segment.data)[:length]
+        if any(memoryview(segment.data)[length:]):
+            raise SegmentRefused("file_size", f"the file is longer than {self.size} bytes")
         self._target.write(self._base + segment.index * layout.SEGMENT, data)
 
     def _length(self, index: int) -> int:
@@ -359,7 +382,9 @@ class Download:
             empty = merkle_root(bytes(layout.SECTOR), layout.padded_segment_chunks(self.size, index))
             self._roots[32 * index : 32 * index + 32] = empty
         if fold_roots(self._roots) != self.root:
-            raise StorageError(f"the segments do not make up 0x{self.root.hex()}: the partial file was altered")
+            raise StorageError(
+                f"the segments do not make up 0x{self.root.hex()}: the partial file was altered"
+            )
 
 
 def download_file(

@@ -157,7 +157,8 @@ def public_key(private_key: bytes) -> bytes:
     """The compressed public key (33 bytes) of a secp256k1 private key."""
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-    return _private(private_key).public_key().public_bytes(Encoding.X962, PublicFormat.CompressedPoint)
+    public = _private(private_key).public_key()
+    return bytes(public.public_bytes(Encoding.X962, PublicFormat.CompressedPoint))
 
 
 def _private(key: bytes) -> Any:

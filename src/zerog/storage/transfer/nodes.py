@@ -62,6 +62,8 @@ class NodeFile:
     finalized: bool
     pruned: bool
     uploaded: int
+    nodes: tuple[bytes, ...]
+    """Roots of its submission nodes, which fold to ``root``."""
 
     @classmethod
     def of(cls, raw: Any) -> NodeFile:
@@ -76,8 +78,11 @@ class NodeFile:
                 finalized=raw["finalized"] is True,
                 pruned=raw.get("pruned") is True,
                 uploaded=int(raw.get("uploadedSegNum") or 0),
+                nodes=tuple(
+                    bytes.fromhex(str(node[1]).removeprefix("0x")) for node in tx["merkleNodes"][:64]
+                ),
             )
-        except (KeyError, TypeError, ValueError, AttributeError):
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError):
             raise StorageError(f"the answer is no file information: {raw!r:.120}") from None
 
 
@@ -146,7 +151,9 @@ class StorageNode:
                 batch=max(1, min(frame.MAX_SEGMENTS, int(extra.get("maxSegments") or frame.MAX_SEGMENTS))),
             )
         except (KeyError, TypeError, ValueError, AttributeError):
-            raise StorageError(f"{self.url} is no storage node: its zgs_getStatus answers {raw!r:.100}") from None
+            raise StorageError(
+                f"{self.url} is no storage node: its zgs_getStatus answers {raw!r:.100}"
+            ) from None
 
     def shard(self, *, fresh: bool = False) -> ShardConfig:
         """Which segments it keeps."""
@@ -282,7 +289,8 @@ def _segment_of(raw: Any) -> Segment:
         if len(lemma) > 66 or len(path) > 64 or len(text) > 349_528:
             raise SegmentRefused("proof", "invalid proof")
         proof = FileProof(
-            tuple(bytes.fromhex(item.removeprefix("0x")) for item in lemma), tuple(item is True for item in path)
+            tuple(bytes.fromhex(item.removeprefix("0x")) for item in lemma),
+            tuple(item is True for item in path),
         )
         root = bytes.fromhex(raw["root"].removeprefix("0x"))
         return Segment(

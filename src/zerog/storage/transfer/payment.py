@@ -14,7 +14,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -144,8 +144,10 @@ def submitted_of(log: Any) -> tuple[bytes, bytes, Submitted]:
         tags = raw[tags_at + 32 : tags_at + 32 + length]
         if not 1 <= size <= MAX_FILE_SIZE or len(tags) != length:
             raise ValueError
-        return identity, tags, Submitted(
-            seq, start, size, str(log["transactionHash"]), int(log["blockNumber"], 16)
+        return (
+            identity,
+            tags,
+            Submitted(seq, start, size, str(log["transactionHash"]), int(log["blockNumber"], 16)),
         )
     except (KeyError, ValueError, TypeError, IndexError, OverflowError):
         raise StorageError("the chain answered a Submit event that is malformed") from None
@@ -323,9 +325,9 @@ class Cashier:
         try:
             sent = self._payer.broadcast(prepared)
         except RpcError:
-            # Refused: it is in no pool and never will be.
-            for path in paths:
-                self._journal.forget(path)
+            places = self._after_refusal(items, prepared, block, price)
+            if places is not None:
+                return places
             raise
         if sent != prepared.hash:
             for item, path in zip(items, paths, strict=True):
@@ -334,6 +336,26 @@ class Cashier:
         if len(places) != len(items):
             raise StorageError(f"transaction {sent} has not the Submit events of its files")
         return places
+
+    def _after_refusal(
+        self, items: Sequence[Item], prepared: Prepared, block: int, price: int
+    ) -> dict[Item, Submitted] | None:
+        """A refused transaction may be on chain all the same: its first answer got lost and it was sent again."""
+        if prepared.hash and self._request("eth_getTransactionByHash", prepared.hash) is not None:
+            return self._places(items, self._wait(prepared.hash), price)
+        used, pending = (
+            int(self._request("eth_getTransactionCount", prepared.sender, tag), 16)
+            for tag in ("latest", "pending")
+        )
+        if used > prepared.nonce:
+            found = {item: place for item in items if (place := self._event(item, block)) is not None}
+            if len(found) == len(items):
+                return {item: replace(place, cost=price * item.sectors) for item, place in found.items()}
+        if used > prepared.nonce or pending <= prepared.nonce:
+            # It is in no pool and in no block, and never will be.
+            for item in items:
+                self.settle(item)
+        return None
 
     def _wait(self, transaction: str) -> Any:
         deadline, pause = time.monotonic() + self._timeout, 0.005
@@ -352,14 +374,20 @@ class Cashier:
         if int(receipt.get("status") or "0x1", 16) != 1:
             for item in items:
                 self.settle(item)
-            raise TransactionError(f"the payment {receipt['transactionHash']} failed on chain; no fee was taken")
+            raise TransactionError(
+                f"the payment {receipt['transactionHash']} failed on chain; no fee was taken"
+            )
         places: dict[Item, Submitted] = {}
         for log in receipt["logs"]:
             if log["address"].lower() != self._flow.lower() or log["topics"][0] != SUBMIT_TOPIC:
                 continue
             identity, tags, place = submitted_of(log)
             for item in items:
-                if (item.identity, item.size, item.tags) == (identity, place.size, tags) and item not in places:
+                if (item.identity, item.size, item.tags) == (
+                    identity,
+                    place.size,
+                    tags,
+                ) and item not in places:
                     places[item] = Submitted(
                         place.seq,
                         place.start,

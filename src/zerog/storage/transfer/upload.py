@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from zerog.errors import StorageError, TransportError
@@ -53,7 +54,9 @@ def await_submission(
                 )
             return file
         if time.monotonic() > deadline:
-            raise NodeFailed(node.url, f"{node.url} has not seen submission {seq} after {timeout:g} s{_sync(node)}")
+            raise NodeFailed(
+                node.url, f"{node.url} has not seen submission {seq} after {timeout:g} s{_sync(node)}"
+            )
         pause(wait)
         wait = min(0.5, wait * 1.5)
 
@@ -139,7 +142,7 @@ class Upload:
                     except queue.Empty:
                         return
                     segments = self._segments(part, buffer)
-                    if patiently(lambda part=segments: receiver.node.upload(seq, part), pause=self._stop.wait):
+                    if patiently(partial(receiver.node.upload, seq, segments), pause=self._stop.wait):
                         final.set()
                     if count:
                         self._counter.add(self._bytes(part))

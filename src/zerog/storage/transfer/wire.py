@@ -110,7 +110,9 @@ class Wire:
                 raise TransportError(f"no node answers at {self.url}") from None
             except TimeoutError:
                 self._drop(connection)
-                raise TransportTimeout(f"{self.url} did not answer {path.partition('?')[0]} in time") from None
+                raise TransportTimeout(
+                    f"{self.url} did not answer {path.partition('?')[0]} in time"
+                ) from None
             except (OSError, http.client.HTTPException, ValueError) as error:
                 self._drop(connection)
                 raise TransportError(f"the request to {self.url} failed: {_reason(error)}") from None
@@ -167,8 +169,8 @@ class Wire:
     ) -> Answer:
         if connection.sock is None:
             connection.connect()
-            connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock: socket.socket = connection.sock
+        sock: Any = connection.sock
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.settimeout(self.timeout)
         connection.putrequest(method, self._prefix + path, skip_accept_encoding=True)
         if length or method == "POST":
