@@ -28,6 +28,7 @@
     │   ├── UnknownFile             no submission has that root or number
     │   ├── DataUnavailable         the file is known, its data is not here
     │   ├── DataDamaged             stored bytes fail their check
+    │   ├── FlowDiverged            the stored flow is not the chain's
     │   └── StorageFull             no room on the disk, or a limit is reached
     └── NativeFailure               the native engine failed in a way that has no better name
 
@@ -201,6 +202,10 @@ class DataUnavailable(StorageError):
 
 class DataDamaged(StorageError):
     """Stored bytes do not hash to the root that was committed; the message says where."""
+
+
+class FlowDiverged(StorageError):
+    """The stored flow and the chain's differ where they must be equal; the message has both sides."""
 
 
 class StorageFull(StorageError):
