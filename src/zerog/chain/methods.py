@@ -17,11 +17,87 @@ from __future__ import annotations
 
 import inspect
 import types
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Annotated, Any, Generic, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Generic, Protocol, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from zerog.errors import InvalidParams
+
+
+class Push(Protocol):
+    """The way back to a WebSocket client between its calls."""
+
+    def send(self, notification_json: bytes) -> bool:
+        """Sends one notification, whole JSON text; False when the connection is closed."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Who asks: the User-Agent, the address of the peer, and a way back on a WebSocket.
+
+    ``peer`` is empty for a call inside the process.
+    """
+
+    agent: str | None = None
+    peer: str = ""
+    push: Push | None = None
+
+
+CALL: ContextVar[Call] = ContextVar("zerog.call", default=Call())  # noqa: B039 (immutable)
+"""The call that the running method answers."""
+
+
+class HttpStream(Protocol):
+    """An HTTP answer that is written in parts."""
+
+    async def write(self, data: bytes | memoryview) -> bool:
+        """Sends a part, as fast as the client reads; False when it has gone."""
+        ...
+
+    async def finish(self) -> None:
+        """Ends the answer."""
+        ...
+
+
+class HttpExchange(Protocol):
+    """One HTTP request below a path that a service serves, and its answer."""
+
+    @property
+    def method(self) -> str: ...
+    @property
+    def path(self) -> str:
+        """The path as it came, percent-encoded."""
+        ...
+
+    @property
+    def query(self) -> str: ...
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """By name in lower case."""
+        ...
+
+    @property
+    def body(self) -> bytes: ...
+    @property
+    def peer(self) -> str: ...
+
+    async def respond(
+        self,
+        status: int,
+        body: bytes | memoryview | list[bytes | memoryview] = b"",
+        *,
+        headers: Mapping[str, str] | None = None,
+        content_type: str = "application/json",
+    ) -> None:
+        """Answers as a whole."""
+        ...
+
+    async def stream(self, status: int, headers: Mapping[str, str], length: int | None) -> HttpStream:
+        """Begins an answer in parts; ``length`` in bytes when it is known."""
+        ...
+
 
 Service = TypeVar("Service")
 Decoder = Callable[[Any], Any]
@@ -164,11 +240,22 @@ class Method(Generic[Service]):
         """The decoded arguments; raises `InvalidParams`."""
         if params is None:
             params = []
+        if isinstance(params, dict):
+            params = self._positional(params)
         if not isinstance(params, list):
             raise InvalidParams("params must be an array")
         if len(params) > len(self.parameters):
             raise InvalidParams(f"too many arguments, want at most {len(self.parameters)}")
         return [self._argument(index, parameter, params) for index, parameter in enumerate(self.parameters)]
+
+    def _positional(self, named: dict[str, Any]) -> list[Any]:
+        """Parameters by name, in camelCase or snake_case, in their order; unknown names are refused."""
+        given = {name.replace("_", "").lower(): value for name, value in named.items()}
+        known = [parameter.name.lower() for parameter in self.parameters]
+        unknown = sorted(given.keys() - set(known))
+        if unknown:
+            raise InvalidParams(f"unknown argument {unknown[0]!r:.80}")
+        return [given.get(name) for name in known]
 
     @staticmethod
     def _argument(index: int, parameter: Parameter, params: list[Any]) -> Any:

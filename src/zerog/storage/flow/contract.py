@@ -23,8 +23,6 @@ from zerog.storage.values import BlockMark, Submission, SubmissionNode
 SUBMIT_TOPIC = "0x167ce04d2aa1981994d3a31695da0d785373335b1078cec239a1a3a2c7675555"
 """``Submit(address indexed sender, bytes32 indexed identity, uint256 submissionIndex, uint256 startPos,
 uint256 length, (uint256 length, bytes tags, (bytes32 root, uint256 height)[] nodes) submission)``."""
-MINER_CALLER = "0x000000000000000000000000000000000000000a"
-"""``computeWorkerContext`` answers only calls that come from here."""
 
 Call = tuple[str, Sequence[Any]]
 
@@ -135,13 +133,9 @@ class _Contract:
         self.rpc = rpc
         self.address = address.lower()
 
-    def call(
-        self, selector: str, arguments: bytes = b"", *, block: str = "latest", caller: str | None = None
-    ) -> Reader:
+    def call(self, selector: str, arguments: bytes = b"", *, block: str = "latest") -> Reader:
         """Return data of a view call; raises `RpcError`, and `AbiError` when no contract answers."""
         request = {"to": self.address, "data": f"0x{selector}{arguments.hex()}"}
-        if caller is not None:
-            request["from"] = caller
         raw = hex_bytes(self.rpc.request("eth_call", [request, block]))
         if not raw:
             raise AbiError(f"no contract answers at {self.address}")
@@ -237,54 +231,6 @@ class MarketContract(_Contract):
     def fee(self, sectors: int) -> int:
         """Wei that a submission of that many sectors (padding included) costs."""
         return self.price_per_sector() * sectors
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerContext:
-    """What one miner works on now: ``target`` is the bound of the hash before shards scale it."""
-
-    context: MineContext
-    target: int
-    subtask_digest: bytes
-    max_shards: int
-
-
-class MineContract(_Contract):
-    """Reads of the PoraMine contract."""
-
-    def version(self) -> int:
-        """Version of the proof; this program speaks 1."""
-        return self.call("e282e27b").uint(0)
-
-    def beneficiary(self, miner_id: bytes) -> str:
-        """Who is paid for that miner; the zero address for an unknown one."""
-        return self.call("39cd53ee", words(miner_id)).address(0)
-
-    def worker_context(self, miner_id: bytes) -> WorkerContext:
-        """What the miner may work on now."""
-        data = self.call("296beba7", words(miner_id), caller=MINER_CALLER)
-        return WorkerContext(MineContext.read(data), data.uint(6), data.word(7), data.uint(8, 64))
-
-    def can_submit(self) -> bool:
-        """Whether the epoch still takes answers."""
-        return bool(self.call("ffbc9bd0").uint(0))
-
-    def last_mined_epoch(self) -> int:
-        """Epoch of the newest accepted answer."""
-        return self.call("31223ba7").uint(0)
-
-
-class RewardContract(_Contract):
-    """Reads of the ChunkLinearReward contract."""
-
-    def first_rewardable_chunk(self) -> tuple[int, int]:
-        """First pricing chunk whose deadline has not passed, and the block time, UNIX seconds."""
-        data = self.call("b3b30c1a")
-        return data.uint(0, 64), data.uint(1)
-
-    def payments(self, address: str) -> int:
-        """Wei that wait for ``withdrawPayments``."""
-        return self.call("e2982c21", words(int(address, 16))).uint(0)
 
 
 def explain_missing(rpc: ChainRpc, address: str, error: AbiError | RpcError) -> str:
