@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from zerog.errors import RpcError
+from zerog.storage.selection import ShardedNode
 from zerog.storage.values import Submission
 
 __all__ = ["Alone", "Peers"]
@@ -42,6 +43,14 @@ class Peers(Protocol):
 
     def peers(self) -> dict[str, Any]:
         """``admin_getPeers``: by address; ``listeningAddresses`` holds the base URL."""
+        ...
+
+    def known(self) -> list[ShardedNode]:
+        """Peers that answered lately and are not banned."""
+        ...
+
+    async def holders(self, seq: int) -> list[ShardedNode]:
+        """Peers that have everything of the file that their shard keeps, asked now."""
         ...
 
     async def find_file(self, seq: int) -> None:
@@ -110,6 +119,12 @@ class Alone:
 
     def peers(self) -> dict[str, Any]:
         return {}
+
+    def known(self) -> list[ShardedNode]:
+        return []
+
+    async def holders(self, seq: int) -> list[ShardedNode]:
+        return []
 
     async def find_file(self, seq: int) -> None:
         return None
