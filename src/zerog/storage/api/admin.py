@@ -133,7 +133,7 @@ async def get_metrics(operator: Operator, maybe_prefix: Any = None) -> dict[str,
         "log_entry_sync_head": node.sync.head,
         "log_store_next_tx_seq": node.store.next_seq(),
         "log_store_flow_length": node.store.length(),
-        "chunk_pool_bytes": node.pool.bytes,
+        "chunk_pool_bytes": node.pool.size,
         "network_peers_connected": node.peers.connected(),
         # Kilobytes on Linux, bytes on macOS.
         "process_peak_memory_bytes": usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024),

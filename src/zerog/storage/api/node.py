@@ -7,11 +7,12 @@ and from it. It lives on the event loop; whatever touches data runs in its threa
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -105,13 +106,21 @@ class StorageNode:
     """See the module's docstring."""
 
     def __init__(
-        self, store: FlowStore, sync: FlowSync, pool: SegmentPool, peers: Peers, network: Network
+        self,
+        store: FlowStore,
+        sync: FlowSync,
+        pool: SegmentPool,
+        peers: Peers,
+        network: Network,
+        head: Callable[[], bytes] | None = None,
     ) -> None:
+        """``head`` gives the hash of the chain's newest block, if that is cheap to know."""
         self.store = store
         self.sync = sync
         self.pool = pool
         self.peers = peers
         self.network = network
+        self._head = head
         threads = min(MAX_WRITERS, 2 * (os.cpu_count() or 1))
         self._readers = ThreadPoolExecutor(threads, "zerog-storage-read")
         self._writers = ThreadPoolExecutor(threads, "zerog-storage-write")
@@ -128,6 +137,14 @@ class StorageNode:
 
     # Looking up.
 
+    async def follow(self) -> None:
+        """Waits, if the chain is at hand and has moved, until its newest block was followed."""
+        if self._head is None or self.sync.failure is not None:
+            return
+        mark = self.store.progress()
+        if mark is None or mark.hash != self._head():
+            await self.fresh()
+
     async def fresh(self) -> None:
         """Waits until the blocks that exist now were followed, or a short time is over."""
         loop = asyncio.get_running_loop()
@@ -138,10 +155,8 @@ class StorageNode:
                 done.set_result(None)
 
         def finished() -> None:
-            try:
+            with suppress(RuntimeError):  # The loop may have ended.
                 loop.call_soon_threadsafe(wake)
-            except RuntimeError:
-                pass  # The loop has ended.
 
         self.sync.after_pass(finished)
         try:
@@ -222,36 +237,56 @@ class StorageNode:
     def _put_all(self, segments: Sequence[Segment], seq: int | None) -> bool:
         opened: set[int] = set()
         finalized = False
-        for segment in segments:
-            wire.require_whole_chunks(segment)
-            submission = self._submission(segment.root, seq)
+        for root, group in itertools.groupby(segments, key=lambda segment: segment.root):
+            submission = self._submission(root, seq)
             if submission is None:
-                self._keep_for_later(segment, seq)
+                for segment in group:
+                    wire.require_whole_chunks(segment)
+                    self._keep_for_later(segment, seq)
                 finalized = False
                 continue
+            chosen = list(group)
             if submission.seq not in opened:
                 # A file that becomes final within this call still takes its repeated segments.
-                self._require_open(submission, segment)
+                self._require_open(submission, chosen[0])
                 opened.add(submission.seq)
-            finalized = self._put(submission, segment)
+            finalized = self._put(submission, chosen)
         return finalized
 
     def _require_open(self, submission: Submission, segment: Segment) -> None:
-        _require_same_file(submission, segment)
+        wire.require_whole_chunks(segment)
+        if submission.root != segment.root:
+            raise internal_error("data root and tx seq not match")
+        if submission.size != segment.file_size:
+            raise SegmentRefused("file_size", "segment file size not matched with tx file size")
         state = self.store.state(submission.seq)
         if state is FileState.FINALIZED:
             raise SegmentRefused("root", compatibility.FINALIZED)
         if state is FileState.PRUNED:
             raise SegmentRefused("root", "already pruned")
 
-    def _put(self, submission: Submission, segment: Segment) -> bool:
-        _require_same_file(submission, segment)
-        place = submission.start // layout.SEGMENT_SECTORS + segment.index
-        if segment.index < submission.segments and not self.store.shard.owns(place):
-            # Some clients send every segment to every node; another node keeps this one.
-            verify(segment)
-            return self.store.state(submission.seq) is FileState.FINALIZED
-        return self.store.put_segment(submission.seq, segment)
+    def _put(self, submission: Submission, segments: Sequence[Segment]) -> bool:
+        """Stores segments of one file, in their order, up to the first that is refused."""
+        mine: list[Segment] = []
+        refusal: Exception | None = None
+        first = submission.start // layout.SEGMENT_SECTORS
+        for segment in segments:
+            try:
+                wire.require_whole_chunks(segment)
+                if 0 <= segment.index < submission.segments and not self.store.shard.owns(
+                    first + segment.index
+                ):
+                    # Some clients send every segment to every node; another node keeps this one.
+                    verify(segment)
+                    continue
+            except (StorageError, RpcError) as error:
+                refusal = error
+                break
+            mine.append(segment)
+        finalized = self.store.put_segments(submission.seq, mine)
+        if refusal is not None:
+            raise refusal
+        return finalized
 
     def _keep_for_later(self, segment: Segment, seq: int | None) -> None:
         verify(segment)
@@ -267,11 +302,13 @@ class StorageNode:
             submission = self.store.submission(seq)
             if submission is None:
                 continue
-            for segment in self.pool.take(submission.root):
-                try:
-                    self._put(submission, segment)
-                except (StorageError, RpcError) as error:
-                    log.warning("a segment that waited for submission %d is refused: %s", seq, error.message)
+            waiting = self.pool.take(submission.root)
+            if not waiting:
+                continue
+            try:
+                self._put(submission, waiting)
+            except (StorageError, RpcError) as error:
+                log.warning("segments that waited for submission %d are refused: %s", seq, error.message)
 
     # Downloading.
 
@@ -299,13 +336,6 @@ class StorageNode:
         if data is None or proof is None:
             return None
         return Segment(submission.root, index, data, proof, submission.size)
-
-
-def _require_same_file(submission: Submission, segment: Segment) -> None:
-    if submission.root != segment.root:
-        raise internal_error("data root and tx seq not match")
-    if submission.size != segment.file_size:
-        raise SegmentRefused("file_size", "segment file size not matched with tx file size")
 
 
 def verify(segment: Segment) -> None:

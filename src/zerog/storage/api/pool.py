@@ -53,7 +53,7 @@ class SegmentPool:
         self._bytes = 0
 
     @property
-    def bytes(self) -> int:
+    def size(self) -> int:
         """Bytes that wait."""
         return self._bytes
 
@@ -80,9 +80,7 @@ class SegmentPool:
                 return
             self._require_room(len(segment.data))
             # The data may be a view of a whole request.
-            kept = Segment(
-                segment.root, segment.index, bytes(segment.data), segment.proof, segment.file_size
-            )
+            kept = Segment(segment.root, segment.index, bytes(segment.data), segment.proof, segment.file_size)
             waiting.segments[segment.index] = kept
             waiting.bytes += _cost(kept)
             self._bytes += _cost(kept)
@@ -106,9 +104,7 @@ class SegmentPool:
     def _require_room(self, length: int, new_file: bool = False) -> None:
         full = self._bytes + max(length, _OVERHEAD) > self._max_bytes
         if full or (new_file and len(self._files) >= MAX_FILES):
-            raise StorageFull(
-                f"exceeds the maximum cached chunks of whole pool: {self._max_bytes // SECTOR}"
-            )
+            raise StorageFull(f"exceeds the maximum cached chunks of whole pool: {self._max_bytes // SECTOR}")
 
     def _expire(self) -> None:
         now = self._clock()
