@@ -195,13 +195,13 @@ contract Flow is IFlow, Initializable, Pausable, AccessControlEnumerable {
     /// can be mined. When more are due than {MAX_EPOCHS_PER_CALL} the empty ones between are passed over: no event, no
     /// range, no entry in {rootHistory}. Gas is bounded, and the context is the same.
     function makeContext() public launched {
-        uint256 due = _epochsDue();
+        uint256 due = _epochsDue(block.number);
         if (due == 0) return;
         _requireNotPaused();
         if (due > MAX_EPOCHS_PER_CALL) {
             _passOverExpired(due);
             _openEpoch();
-            due = _epochsDue();
+            due = _epochsDue(block.number);
             if (due > 1) {
                 _epoch += uint64(due - 1);
                 due = 1;
@@ -212,7 +212,7 @@ contract Flow is IFlow, Initializable, Pausable, AccessControlEnumerable {
 
     /// @inheritdoc IFlow
     function makeContextFixedTimes(uint256 count) external launched {
-        uint256 due = _epochsDue();
+        uint256 due = _epochsDue(block.number);
         if (due == 0) return;
         _requireNotPaused();
         if (due > count) due = count + 1;
@@ -371,16 +371,21 @@ contract Flow is IFlow, Initializable, Pausable, AccessControlEnumerable {
 
     function _setParams(uint256 blocksPerEpoch_, uint256 firstBlock_, address rootHistory_) private {
         if (_blocksPerEpoch == 0) _blocksPerEpoch = SafeCast.toUint64(blocksPerEpoch_);
+        if (address(_rootHistory) != address(0)) return;
+        // Zero is a block, too: with the history set it counts as chosen.
         if (_firstBlock == 0) _firstBlock = SafeCast.toUint64(firstBlock_);
-        if (address(_rootHistory) == address(0)) _rootHistory = IDigestHistory(rootHistory_);
+        _rootHistory = IDigestHistory(rootHistory_);
     }
 
-    /// @dev An epoch begins with the block after `firstBlock + number * blocksPerEpoch`, whose hash is then known.
-    function _epochsDue() private view returns (uint256) {
+    /// @dev An epoch begins with the block after `firstBlock + number * blocksPerEpoch`, whose hash is then known. Not
+    /// before the first block.
+    function _epochsDue(uint256 blockNumber) internal view returns (uint256) {
         uint256 length = _blocksPerEpoch;
         uint256 first = _firstBlock;
-        if (length == 0 || block.number <= first) return 0;
-        return (block.number - 1 - first) / length - _epoch;
+        if (length == 0) return 0;
+        // No branch at the first block: gas that was estimated there must be enough for the next.
+        uint256 begun = (blockNumber - first + length - 1) / length;
+        return begun - SafeCast.toUint(begun != 0) - _epoch;
     }
 
     /// @dev Passes over epochs, except the last, whose block hash is out of reach: they record nothing.

@@ -9,8 +9,8 @@ import pytest
 
 from zerog.chain.keys import keccak256
 from zerog.contracts import PREDEPLOYS, artifact, artifact_names, genesis_alloc
-from zerog.contracts.storage_genesis import root_history_address
 from zerog.contracts.storage import array_slots, mapping_slot, packed, string_slots
+from zerog.contracts.storage_genesis import root_history_address
 from zerog.errors import ZerogError
 
 SELECTORS = msgspec.json.decode((Path(__file__).parents[1] / "data/inference/selectors.json").read_bytes())

@@ -26,8 +26,6 @@ STORAGE_PREDEPLOYS: dict[str, str] = {
 
 BLOCKS_PER_EPOCH = 32
 """Blocks of an epoch. An epoch's mining window reaches to the next epoch, so that one is always open."""
-FIRST_BLOCK = 1
-"""Zero would count as unset, and unset parameters are open to everybody."""
 ROOT_WINDOW = 1000
 """Epochs whose roots the history keeps."""
 PRICE_PER_SECTOR = 232_830_643
@@ -43,7 +41,7 @@ BASE_REWARD_FUND = 10_000 * 10**18
 
 EMPTY_HASH = 0xC5D2460186F7233C927E7DB2DCC703C0E500B653CA82273B7BFAD8045D85A470
 # ERC-7201 slot of OpenZeppelin's Initializable: version 1 closes ``initialize``.
-_INITIALIZABLE = 0xF0C57E16840DF040F015088DC2F81FE391C3923BEC73E23A9662EFC9C229C6A00
+_INITIALIZABLE = 0xF0C57E16840DF040F15088DC2F81FE391C3923BEC73E23A9662EFC9C229C6A00
 _ADMIN_ROLE = 0
 
 
@@ -60,7 +58,9 @@ def storage_alloc(*, administrator: str, keccak256: Keccak) -> dict[str, dict[st
     return {
         STORAGE_FLOW: _account(artifact("RefundingFlow"), _flow(keccak256, admin, history), nonce=2),
         history: _account(
-            artifact("DigestHistory"), {}, immutables={"capacity": ROOT_WINDOW, "owner": int(STORAGE_FLOW, 16)}
+            artifact("DigestHistory"),
+            {},
+            immutables={"capacity": ROOT_WINDOW, "owner": int(STORAGE_FLOW, 16)},
         ),
         STORAGE_MARKET: _account(artifact("FixedPrice"), _market(keccak256, admin)),
         STORAGE_REWARD: _account(
@@ -89,7 +89,6 @@ def _flow(keccak256: Keccak, admin: int, history: str) -> Slots:
             {
                 "_length": 1,
                 "_blocksPerEpoch": BLOCKS_PER_EPOCH,
-                "_firstBlock": FIRST_BLOCK,
                 "_market": int(STORAGE_MARKET, 16),
                 "_rootHistory": int(history, 16),
                 "_contextLength": 1,
