@@ -127,8 +127,8 @@ class RpcError(ZerogError):
 class InvalidParams(RpcError):
     """-32602: a parameter has the wrong form; the message names it."""
 
-    def __init__(self, message: str) -> None:
-        super().__init__(-32602, message)
+    def __init__(self, message: str, data: Any = None) -> None:
+        super().__init__(-32602, message, data)
 
 
 class ContractReverted(RpcError):

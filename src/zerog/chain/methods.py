@@ -243,7 +243,7 @@ class Method(Generic[Service]):
         if isinstance(params, dict):
             params = self._positional(params)
         if not isinstance(params, list):
-            raise InvalidParams("params must be an array")
+            raise InvalidParams("params must be an array or an object")
         if len(params) > len(self.parameters):
             raise InvalidParams(f"too many arguments, want at most {len(self.parameters)}")
         return [self._argument(index, parameter, params) for index, parameter in enumerate(self.parameters)]
@@ -254,7 +254,8 @@ class Method(Generic[Service]):
         known = [parameter.name.lower() for parameter in self.parameters]
         unknown = sorted(given.keys() - set(known))
         if unknown:
-            raise InvalidParams(f"unknown argument {unknown[0]!r:.80}")
+            names = ", ".join(parameter.name for parameter in self.parameters) or "none"
+            raise InvalidParams(f"unknown argument {_shown(unknown[0])}, known are {names}")
         return [given.get(name) for name in known]
 
     @staticmethod
