@@ -16,7 +16,7 @@ from urllib.parse import parse_qs
 
 import msgspec
 
-from zerog.chain.methods import HttpExchange, decode_uint64
+from zerog.chain.methods import Buffer, HttpExchange, decode_uint64
 from zerog.errors import RpcError, StorageError, StorageFull
 from zerog.storage import frame
 from zerog.storage.api import wire
@@ -55,7 +55,7 @@ async def refuse(exchange: HttpExchange, status: int, error: RpcError) -> None:
     body: dict[str, Any] = {"code": error.code, "message": error.message}
     if error.data is not None:
         body["data"] = error.data
-    await exchange.respond(status, msgspec.json.encode({"error": body}))
+    await exchange.respond(status, msgspec.json.encode({"error": body}), content_type="application/json")
 
 
 async def _take(node: StorageNode, exchange: HttpExchange) -> None:
@@ -63,7 +63,8 @@ async def _take(node: StorageNode, exchange: HttpExchange) -> None:
     seq = _number(query, "txSeq") if "txSeq" in query else None
     segments = list(frame.decode(exchange.body))
     finalized = await node.upload(segments, seq)
-    await exchange.respond(200, msgspec.json.encode({"accepted": len(segments), "finalized": finalized}))
+    answer = msgspec.json.encode({"accepted": len(segments), "finalized": finalized})
+    await exchange.respond(200, answer, content_type="application/json")
 
 
 async def _give(node: StorageNode, exchange: HttpExchange) -> None:
@@ -78,7 +79,7 @@ async def _give(node: StorageNode, exchange: HttpExchange) -> None:
             400, RpcError(-32602, f"start and end name 1 to {frame.MAX_SEGMENTS} segments of the file")
         )
     held = await node.read(_read, node, submission, start, end)
-    pieces = frame.encode(submission.root, submission.size, held)
+    pieces: list[Buffer] = list(frame.encode(submission.root, submission.size, held))
     await node.peers.outgoing(sum(map(len, pieces)))
     await exchange.respond(200, pieces, content_type=frame.CONTENT_TYPE)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from urllib.parse import SplitResult, urlsplit
 
@@ -73,19 +72,12 @@ class _Connection:
 
 
 class HttpClient:
-    """Exchanges with one server.
+    """Exchanges with one server; ``url`` is its base address."""
 
-    Parameters
-    ----------
-    url : base address.
-    meter : awaited with the size of every piece of a body that is read: a bandwidth limit.
-    """
-
-    def __init__(self, url: str, meter: Callable[[int], Awaitable[None]] | None = None) -> None:
+    def __init__(self, url: str) -> None:
         self.url = base_url(url)
         self._parts: SplitResult = urlsplit(self.url)
         self._idle: list[_Connection] = []
-        self._meter = meter
         self._host = self._parts.netloc.encode()
 
     async def exchange(
@@ -229,8 +221,6 @@ class HttpClient:
         async with asyncio.timeout(bounds.silence):
             piece = await connection.reader.read(min(most, READ))
         body += piece
-        if piece and self._meter is not None:
-            await self._meter(len(piece))
         return len(piece)
 
 
