@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -60,7 +61,7 @@ def killed_after(path: Path, lines: int, mode: str, later: float) -> list[str]:
             # A line without its end was cut by the kill.
             seen += [line[:-1]] if line.endswith("\n") else []
             if len(seen) == lines:
-                threading.Event().wait(later)
+                time.sleep(later)
                 process.send_signal(signal.SIGKILL)
         # A writer that failed by itself is no kill.
         assert process.wait(timeout=60) == -signal.SIGKILL, seen[-3:]

@@ -294,7 +294,7 @@ def test_a_file_that_a_kill_left_half_written_aside_does_not_cost_the_next_rever
 def test_a_kill_while_data_is_put_aside_leaves_nothing_that_is_taken_for_data(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every moment of the writes: the directory as it is after each system call that changes it."""
+    """What stands there before and after each file gets its name; what has no name yet may be cut anywhere."""
     moments: list[dict[str, bytes]] = []
 
     def copy() -> None:
@@ -303,8 +303,15 @@ def test_a_kill_while_data_is_put_aside_leaves_nothing_that_is_taken_for_data(
     with opened(tmp_path) as store:
         chain = filled(store, BIG)
         store.put_segments(0, BIG.segments[:2])
-        before = os.replace
-        monkeypatch.setattr(os, "replace", lambda *names: (copy(), before(*names), copy()))
+        replace_file = Path.replace
+
+        def replaced(part: Path, name: Path) -> Path:
+            copy()
+            replace_file(part, name)
+            copy()
+            return name
+
+        monkeypatch.setattr(Path, "replace", replaced)
         store.revert(0, None)
         monkeypatch.undo()
         store.append(chain.submissions, BLOCK)

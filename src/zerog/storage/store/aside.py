@@ -8,7 +8,6 @@ of one under a name that counts as kept. Bounded; what does not fit is fetched a
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import threading
 from collections.abc import Iterator
@@ -56,7 +55,7 @@ class Aside:
             try:
                 with part.open("wb") as file:
                     file.writelines(pieces)
-                os.replace(part, self.directory / name)
+                part.replace(self.directory / name)
             except OSError:
                 with contextlib.suppress(OSError):
                     part.unlink()
