@@ -28,9 +28,7 @@ def test_encoding_is_the_abi_of_the_struct(siblings: int) -> None:
     sealed = bytes(range(256)) * 16
     proof = tuple(bytes([index]) * 32 for index in range(siblings))
     recall = RecallRange(0, 69_632, 1, (1 << 64) - 2)
-    answer = Answer(
-        b"\1" * 32, b"\2" * 32, b"\3" * 32, recall, 43_184, 11, b"\4" * 32, sealed, proof
-    )
+    answer = Answer(b"\1" * 32, b"\2" * 32, b"\3" * 32, recall, 43_184, 11, b"\4" * 32, sealed, proof)
     words = [sealed[at : at + 32] for at in range(0, 4096, 32)]
     expected = (
         b"\1" * 32, b"\2" * 32, b"\3" * 32, (0, 69_632, 1, (1 << 64) - 2), 43_184, 11, b"\4" * 32, words, proof,

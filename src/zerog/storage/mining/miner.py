@@ -151,6 +151,12 @@ class Miner:
 
     def cycle(self, stop: threading.Event) -> bool:
         """One look at the chain; whether there is more to do at once."""
+        if self._miner_id is None and self._store.length() < SEGMENT_SECTORS:
+            # Nothing to prove: no transaction either.
+            self._state = (
+                f"the flow has no full segment yet: {self._store.length()} of {SEGMENT_SECTORS} sectors"
+            )
+            return False
         miner_id = self._identity()
         self._apply_revert()
         if self._seal(stop):
