@@ -21,6 +21,7 @@ from zerog.errors import ZerogError
 _COMMANDS: dict[str, tuple[str, str]] = {
     "up": ("zerog.cli.up:up", "Start a devnet or another chain."),
     "infer": ("zerog.cli.infer:infer", "Ask a model, with a receipt that anyone can verify."),
+    "storage": ("zerog.cli.storage:storage", "Store files, get them back with proofs."),
     "demo": ("zerog.cli.demo:demo", "Show the whole story: a proven answer moves money."),
     "chain": ("zerog.cli.chain:chain", "Make, import, export and check chains on disk."),
     "accounts": ("zerog.cli.accounts:accounts", "Key files: create, import, sign."),

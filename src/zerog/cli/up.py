@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from zerog.node.devnet import Node, Ready
     from zerog.node.services import Service
 
+_SERVICE_NAMES = {"storage": "Storage", "indexer": "Indexer", "kv": "Key-value"}
 _PATH = click.Path(dir_okay=False, path_type=Path)
 
 
@@ -50,6 +51,9 @@ def _options(command: Any) -> Any:
         click.option("--auto-impersonate", is_flag=True, help="Send from any address without its key."),
         # Server.
         click.option("-p", "--port", type=int, help="Port of HTTP and WebSocket [8545]; 0 takes a free one."),
+        click.option("--storage-port", type=int, help="Further port for storage clients [5678 if free]."),
+        click.option("--indexer-port", type=int, help="Further port for indexer clients [12345 if free]."),
+        click.option("--kv-port", type=int, help="Further port for key-value clients [6789 if free]."),
         click.option("--host", help="Address to listen on [127.0.0.1]."),
         click.option("--allow-origin", help="Origin for CORS [*]."),
         # Mining.
@@ -167,6 +171,9 @@ def _overrides(flags: dict[str, Any]) -> dict[str, Any]:
         "accounts.derivation_path": flags["derivation_path"],
         "accounts.auto_impersonate": when("auto_impersonate"),
         "rpc.port": flags["port"],
+        "storage.port": flags["storage_port"],
+        "indexer.port": flags["indexer_port"],
+        "kv.port": flags["kv_port"],
         "rpc.host": flags["host"],
         "rpc.cors": [origin] if origin else None,
         "mining.mode": mode,
@@ -306,6 +313,7 @@ def banner(ready: Ready) -> str:
         "Data": where,
         "HTTP": ready.url,
         "WebSocket": ready.ws,
+        **{_SERVICE_NAMES.get(service, service): url for service, url in ready.urls.items()},
     }
     lines += [f"{name:<10} {value}" for name, value in facts.items()]
     return "\n".join(lines)

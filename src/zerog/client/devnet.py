@@ -91,7 +91,7 @@ class Devnet:
         self._node = node
         self._accounts = [Account(account.key) for account in node.accounts]
         first = self._accounts[0] if self._accounts else None
-        self._client = Client(transport=LocalTransport(node.request), account=first)
+        self._client = Client(transport=LocalTransport(node.request), account=first, storage_url=node.url)
         return self
 
     def stop(self) -> None:

@@ -127,7 +127,7 @@ class RpcSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     host: Annotated[str, Meta(min_length=1, description="address to listen on")] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535, description="port; 0 takes a free one")] = 8545
     cors: Annotated[tuple[str, ...], Meta(description="origins that a browser page may come from")] = ("*",)
-    max_body: Annotated[int, Meta(ge=1024, le=1 << 30, description="largest request, bytes")] = 15 << 20
+    max_body: Annotated[int, Meta(ge=1024, le=1 << 30, description="largest request, bytes")] = 100 << 20
     max_batch: Annotated[int, Meta(ge=1, le=1_000_000, description="most calls in one batch")] = 1_000
     max_connections: Annotated[int, Meta(ge=1, le=1_000_000, description="most open connections")] = 12_000
     max_result: Annotated[int, Meta(ge=1024, le=1 << 32, description="largest answer, bytes")] = 128 << 20
@@ -162,6 +162,29 @@ class RpcSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     idle_timeout_secs: Annotated[
         int, Meta(ge=1, le=10**7, description="seconds after which a silent connection is closed")
     ] = 600
+
+
+_PORT = (
+    "further port with the same answers; absent: {}, if rpc.port is 8545 and it is free; 0 takes a free one"
+)
+
+
+class StorageSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The storage node."""
+
+    port: Annotated[int, Meta(ge=0, le=65535, description=_PORT.format(5678))] | None = None
+
+
+class IndexerSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The storage indexer and its gateway."""
+
+    port: Annotated[int, Meta(ge=0, le=65535, description=_PORT.format(12345))] | None = None
+
+
+class KvSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The key-value node."""
+
+    port: Annotated[int, Meta(ge=0, le=65535, description=_PORT.format(6789))] | None = None
 
 
 class NodeSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -204,6 +227,9 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     mining: MiningSettings = MiningSettings()
     pool: PoolSettings = PoolSettings()
     rpc: RpcSettings = RpcSettings()
+    storage: StorageSettings = StorageSettings()
+    indexer: IndexerSettings = IndexerSettings()
+    kv: KvSettings = KvSettings()
 
 
 def load(path: Path | None, overrides: Mapping[str, Any] | None = None) -> Config:

@@ -36,6 +36,7 @@ from zerog.errors import ConfigError, PortInUse, ZerogError
 from zerog.node.config import DEV_MNEMONIC, Config
 from zerog.node.datadir import DataDir, StoredAccounts, default_path
 from zerog.node.loop import Handler, HandlerLoop
+from zerog.node.ports import explain, extra_ports, listen, urls
 
 if TYPE_CHECKING:
     from zerog._native import Server
@@ -64,6 +65,8 @@ class Ready(msgspec.Struct, frozen=True, rename="camel"):
     url: str
     ws: str
     port: int
+    urls: dict[str, str]
+    """Service → URL on the port where its clients look by custom."""
     accounts: list[dict[str, str]]
     mnemonic: str | None
     derivation_path: str
@@ -121,6 +124,7 @@ class Node:
     sequencer: Sequencer
     loop: HandlerLoop
     server: Server
+    urls: dict[str, str]
     control: DevnetControl
     accounts: list[keys.DevAccount]
     genesis: Genesis
@@ -305,14 +309,14 @@ class Node:
         rpc = self.config.rpc
         settings = msgspec.structs.asdict(rpc)
         settings["accounts"] = [{"key": "0x" + account.key.hex()} for account in self.accounts]
+        further = extra_ports(self.config)
+        settings["listen"] = listen(further, rpc.host)
         try:
-            self.server = self.engine.serve(settings, self.loop.dispatch, self.loop.names)
+            self.server = self.engine.serve(settings, self.loop.dispatch, self.loop.names, self.loop.http)
         except PortInUse as error:
-            raise PortInUse(
-                f"cannot listen on {rpc.host}:{rpc.port}: {error.message}",
-                hint="choose another port with --port, or stop the program that uses it",
-            ) from error
+            raise explain(error, rpc, further) from error
         self._closers.append(self.server.close)
+        self.urls = urls(further, self.server.listening, self.server.url)
         self.loop.start()
         self._closers.append(self.loop.stop)
         self._start_services()
@@ -330,11 +334,13 @@ class Node:
     def _start_services(self) -> None:
         if not self._services:
             return
-        from zerog.node.services import Supervisor
+        from zerog.node.services import Supervisor, routes_of
 
         for service in self._services:
             self.loop.add(service.methods())
+            self.loop.add_routes(routes_of(service))
         self.server.set_methods(self.loop.names)
+        self.server.set_routes(self.loop.routes)
         supervisor: Supervisor = Supervisor(self._services)
         self.loop.run(supervisor.start())
         self._closers.append(lambda: self.loop.run(supervisor.stop(), 5))
@@ -400,6 +406,7 @@ class Node:
             url=self.url,
             ws=self.ws_url,
             port=self.server.port,
+            urls=self.urls,
             accounts=[
                 {"address": account.address}
                 | ({"privateKey": "0x" + account.key.hex()} if self._mnemonic is not None else {})
