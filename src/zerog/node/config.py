@@ -170,9 +170,33 @@ _PORT = (
 
 
 class StorageSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The storage node."""
+    """The storage node beside the chain."""
 
+    enabled: Annotated[bool, Meta(description="run the storage node")] = True
     port: Annotated[int, Meta(ge=0, le=65535, description=_PORT.format(5678))] | None = None
+    shard: Annotated[
+        str,
+        Meta(pattern=r"^[0-9]{1,10}/[0-9]{1,10}$", description="which part of the data it keeps, id/count"),
+    ] = "0/1"
+    durable: Annotated[
+        bool, Meta(description="wait for the disk before a segment counts as stored (power cuts)")
+    ] = False
+    max_bytes: (
+        Annotated[
+            int, Meta(ge=1 << 20, le=1 << 60, description="data kept at most, bytes; no limit when absent")
+        ]
+        | None
+    ) = None
+    pool_bytes: Annotated[
+        int,
+        Meta(ge=1 << 20, le=1 << 34, description="segments that may wait for their transaction, bytes"),
+    ] = 64 << 20
+    peers: Annotated[
+        tuple[str, ...], Meta(description="URLs of other storage nodes to copy from and repair from")
+    ] = ()
+    admin_anywhere: Annotated[
+        bool, Meta(description="admin_* and miner_* methods answer to other machines, too")
+    ] = False
 
 
 class IndexerSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -185,6 +209,13 @@ class KvSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The key-value node."""
 
     port: Annotated[int, Meta(ge=0, le=65535, description=_PORT.format(6789))] | None = None
+    streams: Annotated[
+        tuple[Annotated[str, Meta(pattern=r"^(0x)?[0-9a-fA-F]{64}$")], ...],
+        Meta(description="stream ids to follow; all when empty"),
+    ] = ()
+    give_up_after: Annotated[
+        float, Meta(gt=0, description="seconds that replay waits for data before it goes on without it")
+    ] = 60.0
 
 
 class NodeSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
