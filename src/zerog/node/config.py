@@ -194,6 +194,18 @@ class StorageSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     peers: Annotated[
         tuple[str, ...], Meta(description="URLs of other storage nodes to copy from and repair from")
     ] = ()
+    discover: Annotated[bool, Meta(description="peers may name further peers")] = True
+    replicate: Annotated[
+        bool, Meta(description="fetch everything of the own shard from the peers without being asked")
+    ] = True
+    download_limit: (
+        Annotated[int, Meta(ge=1024, le=1 << 50, description="bytes per second fetched from peers at most")]
+        | None
+    ) = None
+    upload_limit: (
+        Annotated[int, Meta(ge=1024, le=1 << 50, description="bytes per second given to peers at most")]
+        | None
+    ) = None
     admin_anywhere: Annotated[
         bool, Meta(description="admin_* and miner_* methods answer to other machines, too")
     ] = False
@@ -203,6 +215,20 @@ class IndexerSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     """The storage indexer and its gateway."""
 
     port: Annotated[int, Meta(ge=0, le=65535, description=_PORT.format(12345))] | None = None
+    trusted: Annotated[
+        tuple[str, ...],
+        Meta(description="URLs of further storage nodes that clients are told of and the gateway asks"),
+    ] = ()
+    url: (
+        Annotated[
+            str, Meta(description="address of this node that clients are told; where it listens if absent")
+        ]
+        | None
+    ) = None
+    max_file: (
+        Annotated[int, Meta(ge=1, le=1 << 60, description="largest file that the gateway serves, bytes")]
+        | None
+    ) = None
 
 
 class KvSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

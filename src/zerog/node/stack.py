@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from zerog.client import Client
     from zerog.node.devnet import Node
     from zerog.node.services import Service
+    from zerog.storage.peers import Peers
     from zerog.storage.service import StorageService
+    from zerog.storage.store import FlowStore
 
 Factory = Callable[["Node", dict[str, "Service"]], "Service | None"]
 
@@ -89,8 +91,41 @@ def storage(node: Node, running: dict[str, Service]) -> StorageService | None:
         storage_path(node),
         options,
         head=lambda: bytes.fromhex(node.engine.head().hash[2:]),
+        peers=_peers(node, flow) if settings.peers else None,
         shutdown=node.request_stop,
     )
+
+
+def _peers(node: Node, flow: str) -> Callable[[FlowStore], Peers]:
+    """Makes the representative of the configured peers when the store is open."""
+
+    def make(store: FlowStore) -> Peers:
+        from zerog.storage.peers.service import PeerService, PeerSettings
+
+        settings = node.config.storage
+        options = PeerSettings(
+            urls=settings.peers,
+            discover=settings.discover,
+            replicate=settings.replicate,
+            download=settings.download_limit,
+            upload=settings.upload_limit,
+        )
+        chain_id = int(node.request("eth_chainId", []), 16)
+        return PeerService(store, options, lambda: (chain_id, flow))
+
+    return make
+
+
+def indexer(node: Node, running: dict[str, Service]) -> Service | None:
+    """Indexer, gateway and replication, beside a storage node."""
+    storage_service: Any = running.get("storage")
+    if storage_service is None:
+        return None
+    from zerog.storage.front import FrontService, FrontSettings
+
+    settings = node.config.indexer
+    options = FrontSettings(settings.trusted, settings.url, settings.max_file)
+    return FrontService(storage_service, lambda: node.url, options)
 
 
 def storage_path(node: Node) -> Path | None:
@@ -103,6 +138,7 @@ def storage_path(node: Node) -> Path | None:
 FACTORIES: list[tuple[str, Factory]] = [
     ("inference", inference),
     ("storage", storage),
+    ("indexer", indexer),
 ]
 
 

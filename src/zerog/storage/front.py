@@ -43,6 +43,7 @@ class OpenNode(Protocol):
     def store(self) -> FlowStore: ...
     @property
     def peers(self) -> Peers: ...
+    async def follow(self) -> None: ...
 
 
 class Storage(Protocol):
@@ -141,6 +142,8 @@ class FrontService:
     async def _open(self) -> _Opened:
         """What serves the node that is open now; raises `RpcError` when none is."""
         node: OpenNode = await self._storage.node()
+        # A file whose block was just mined is known to everybody who asks.
+        await node.follow()
         if self._opened is None or self._opened.node is not node:
             self._opened = self._make(node)
         return self._opened
