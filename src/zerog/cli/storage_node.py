@@ -5,11 +5,16 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import click
 
 from zerog.cli.output import common_options, report
 from zerog.errors import ConfigError
+
+if TYPE_CHECKING:
+    from zerog.storage.peers import Peers
+    from zerog.storage.store import FlowStore
 
 
 @click.command()
@@ -47,6 +52,8 @@ def node(
     from zerog.client.transport import HttpTransport
     from zerog.node.alone import ServerAlone
     from zerog.node.config import RpcSettings
+    from zerog.storage.front import FrontService
+    from zerog.storage.peers.service import PeerService, PeerSettings
     from zerog.storage.service import StorageOptions, StorageService
     from zerog.storage.values import ShardConfig
 
@@ -61,13 +68,24 @@ def node(
         max_bytes=max_bytes,
         confirmations=confirmations,
         admin_anywhere=admin_anywhere,
-        peers=peers,
     )
+    chain = HttpTransport(rpc)
+
+    def meet(store: FlowStore) -> Peers:
+        chain_id = int(chain.request("eth_chainId", []), 16)
+        return PeerService(store, PeerSettings(urls=peers), lambda: (chain_id, flow))
+
     service = StorageService(
-        lambda: HttpTransport(rpc), flow, data_dir, options, shutdown=lambda: server.request_stop()
+        lambda: chain,
+        flow,
+        data_dir,
+        options,
+        peers=meet if peers else None,
+        shutdown=lambda: server.request_stop(),
     )
     service.require_start()
-    server = ServerAlone([service], RpcSettings(host=host, port=port))
+    front = FrontService(service, lambda: server.url)
+    server = ServerAlone([service, front], RpcSettings(host=host, port=port))
 
     def stop(number: int, frame: FrameType | None) -> None:
         server.request_stop()

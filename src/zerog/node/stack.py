@@ -83,7 +83,6 @@ def storage(node: Node, running: dict[str, Service]) -> StorageService | None:
         max_bytes=settings.max_bytes,
         pool_bytes=settings.pool_bytes,
         admin_anywhere=settings.admin_anywhere,
-        peers=settings.peers,
     )
     return StorageService(
         lambda: LocalRpc(node),

@@ -86,7 +86,6 @@ class StorageOptions:
     confirmations : blocks on top of one before it is followed; ``None``: 0 on devnets, else 1.
     pool_bytes : bytes of segments that may wait for their transaction.
     admin_anywhere : ``admin_*`` methods answer to other machines, too.
-    peers : URLs of other storage nodes to copy from and repair from.
     """
 
     shard: str = "0/1"
@@ -95,7 +94,6 @@ class StorageOptions:
     confirmations: int | None = None
     pool_bytes: int = 64 << 20
     admin_anywhere: bool = False
-    peers: tuple[str, ...] = ()
 
 
 class StorageService:
@@ -107,6 +105,7 @@ class StorageService:
     flow : 0x-address of the Flow contract.
     path : directory of the data; ``None`` keeps it in a temporary one.
     head : gives the hash of the newest block, when the chain is in this process.
+    peers : makes the other nodes' representative from the opened store; ``None``: this node is alone.
     shutdown : ends the program, for ``admin_shutdown``.
     """
 
@@ -120,6 +119,7 @@ class StorageService:
         options: StorageOptions | None = None,
         *,
         head: Callable[[], bytes] | None = None,
+        peers: Callable[[FlowStore], Peers] | None = None,
         shutdown: Callable[[], None] | None = None,
     ) -> None:
         self.options = options or StorageOptions()
@@ -127,11 +127,11 @@ class StorageService:
         self._flow = flow.lower()
         self._path = path
         self._head = head
+        self._make_peers = peers
         self._shutdown = shutdown
         self._node: StorageNode | None = None
         self._failure: str | None = None
         self._opened: list[asyncio.Future[None]] = []
-        self._replication: asyncio.Task[None] | None = None
         self._listeners: list[Callable[[StorageNode], None]] = []
 
     def require_start(self) -> None:
@@ -187,9 +187,6 @@ class StorageService:
             self._opened.remove(opened)
 
     def _tell_opened(self) -> None:
-        replicate = getattr(self._node.peers, "run", None) if self._node is not None else None
-        if replicate is not None:
-            self._replication = asyncio.get_running_loop().create_task(replicate(), name="storage peers")
         for opened in self._opened:
             if not opened.done():
                 opened.set_result(None)
@@ -253,10 +250,6 @@ class StorageService:
         try:
             await asyncio.shield(ended)
         finally:
-            if self._replication is not None:
-                self._replication.cancel()
-                await asyncio.wait([self._replication])
-                self._replication = None
             stop.set()
             self.new_block()
             # The store closes in its thread; data that is being written gets its time.
@@ -311,10 +304,11 @@ class StorageService:
         from zerog.storage.api.node import StorageNode
         from zerog.storage.api.pool import SegmentPool
         from zerog.storage.flow.sync import FlowSync
+        from zerog.storage.peers import Alone
         from zerog.storage.store import Appended
 
         sync = FlowSync(rpc, self._flow, store, confirmations=self.options.confirmations)
-        peers = self._peers(store, network)
+        peers = Alone() if self._make_peers is None else self._make_peers(store)
         node = StorageNode(store, sync, SegmentPool(self.options.pool_bytes), peers, network, self._head)
 
         def hear(event: Any) -> None:
@@ -323,16 +317,6 @@ class StorageService:
 
         store.listen(hear)
         return node
-
-    def _peers(self, store: FlowStore, network: Network) -> Peers:
-        if not self.options.peers:
-            from zerog.storage.peers import Alone
-
-            return Alone()
-        from zerog.storage.peers.service import PeerService, PeerSettings
-
-        mine = (network.chain_id, network.flow)
-        return PeerService(store, PeerSettings(urls=self.options.peers), lambda: mine)
 
 
 def claim(path: Path, network: Network) -> None:
