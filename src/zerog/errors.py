@@ -28,6 +28,7 @@
     │   ├── UnknownFile             no submission has that root or number
     │   ├── DataUnavailable         the file is known, its data is not here
     │   ├── DataDamaged             stored bytes fail their check
+    │   ├── FlowDiverged            the stored flow is not the chain's
     │   └── StorageFull             no room on the disk, or a limit is reached
     └── NativeFailure               the native engine failed in a way that has no better name
 
@@ -126,8 +127,8 @@ class RpcError(ZerogError):
 class InvalidParams(RpcError):
     """-32602: a parameter has the wrong form; the message names it."""
 
-    def __init__(self, message: str) -> None:
-        super().__init__(-32602, message)
+    def __init__(self, message: str, data: Any = None) -> None:
+        super().__init__(-32602, message, data)
 
 
 class ContractReverted(RpcError):
@@ -201,6 +202,10 @@ class DataUnavailable(StorageError):
 
 class DataDamaged(StorageError):
     """Stored bytes do not hash to the root that was committed; the message says where."""
+
+
+class FlowDiverged(StorageError):
+    """The stored flow and the chain's differ where they must be equal; the message has both sides."""
 
 
 class StorageFull(StorageError):

@@ -112,11 +112,13 @@ impl Job {
 
 /// Told on the bridge's thread whether a piece of an answer was taken.
 type Told = Box<dyn FnOnce(bool) + Send>;
+/// What was to be told, and whether the piece was taken.
+type Wake = (Told, bool);
 
 /// Where handlers hear of writes that had to wait: at most one at a time for each answer under way.
 #[derive(Clone)]
 pub struct Wakes {
-    queue: Sender<(Told, bool)>,
+    queue: Sender<Wake>,
     runtime: tokio::runtime::Handle,
 }
 
@@ -134,7 +136,7 @@ impl Wakes {
 /// Tells once; of a failure when the server ends first.
 struct Waiting {
     told: Option<Told>,
-    queue: Sender<(Told, bool)>,
+    queue: Sender<Wake>,
 }
 
 impl Waiting {
@@ -157,7 +159,7 @@ pub struct BridgeHandle {
     methods: ArcSwap<HashSet<Box<str>>>,
     routes: ArcSwap<Routes>,
     queue: Sender<Job>,
-    wakes: Sender<(Told, bool)>,
+    wakes: Sender<Wake>,
     timeout: Duration,
 }
 
@@ -168,7 +170,7 @@ impl BridgeHandle {
         timeout: Duration,
     ) -> std::io::Result<BridgeHandle> {
         let (queue, jobs): (Sender<Job>, Receiver<Job>) = bounded(QUEUE);
-        let (wakes, woken): (Sender<(Told, bool)>, Receiver<(Told, bool)>) = unbounded();
+        let (wakes, woken): (Sender<Wake>, Receiver<Wake>) = unbounded();
         std::thread::Builder::new()
             .name("zerog-bridge".to_owned())
             .stack_size(1 << 20)
@@ -248,7 +250,7 @@ impl BridgeHandle {
 }
 
 /// The bridge's thread. Waiting writes never wait for new work, nor the other way round.
-fn serve(bridge: &dyn Bridge, jobs: &Receiver<Job>, woken: &Receiver<(Told, bool)>) {
+fn serve(bridge: &dyn Bridge, jobs: &Receiver<Job>, woken: &Receiver<Wake>) {
     loop {
         select! {
             recv(jobs) -> job => match job {
@@ -332,7 +334,7 @@ pub(super) mod tests {
                 }
                 pieces => {
                     let pieces: u64 = pieces.parse().unwrap();
-                    let mut stream = exchange.responder.start(head(), (pieces % 2 == 0).then_some(pieces << 20));
+                    let mut stream = exchange.responder.start(head(), pieces.is_multiple_of(2).then_some(pieces << 20));
                     std::thread::spawn(move || {
                         for number in 0..pieces {
                             let piece = vec![number as u8; 1 << 20];

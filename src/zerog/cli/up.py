@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
@@ -18,10 +17,8 @@ from zerog.errors import ConfigError
 
 if TYPE_CHECKING:
     from zerog.chain.engine import FinalizedBlock, Head
-    from zerog.client import Client
     from zerog.node.config import Config
     from zerog.node.devnet import Node, Ready
-    from zerog.node.services import Service
 
 _SERVICE_NAMES = {"storage": "Storage", "indexer": "Indexer", "kv": "Key-value"}
 _PATH = click.Path(dir_okay=False, path_type=Path)
@@ -95,13 +92,14 @@ def up(**flags: Any) -> None:
     The chain is kept in --data-dir and continues at the next start; --ephemeral keeps nothing.
     """
     from zerog.node.devnet import Node, log_level
+    from zerog.node.stack import compose
 
     config = _config(flags)
     _set_up_logging(log_level(config))
     on_block = _print_block if not flags["quiet"] else None
     node = Node(
         config,
-        services=_services(config, lambda: node),
+        services=compose,
         on_block=on_block,
         log_blocks=flags["verbose"],
         fresh_mnemonic=flags["mnemonic_random"] is not None,
@@ -114,29 +112,6 @@ def up(**flags: Any) -> None:
         _announce(node, flags["quiet"])
         node.wait()
         _dump_state(node, flags)
-
-
-def _services(config: Config, node: Callable[[], Node]) -> list[Service]:
-    """What runs beside the chain: inference, on a chain whose accounts the node holds."""
-    from zerog.chain.profiles import profile
-
-    if config.node.chain_only or not profile(config.profile).devnet_controls or not config.accounts.count:
-        return []
-    from zerog.chain.keys import random_key
-    from zerog.inference.service import InferenceService
-
-    def connect() -> tuple[Client, str]:
-        from zerog.client import Client
-
-        return Client(node().url), node().accounts[-1].address
-
-    def key() -> bytes:
-        from zerog.inference.signer import load_or_create
-        from zerog.node.datadir import home
-
-        return random_key() if config.node.ephemeral else load_or_create(home() / "inference-signer.key")
-
-    return [InferenceService(connect, key)]
 
 
 def _config(flags: dict[str, Any]) -> Config:

@@ -170,15 +170,65 @@ _PORT = (
 
 
 class StorageSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The storage node."""
+    """The storage node beside the chain."""
 
+    enabled: Annotated[bool, Meta(description="run the storage node")] = True
     port: Annotated[int, Meta(ge=0, le=65535, description=_PORT.format(5678))] | None = None
+    shard: Annotated[
+        str,
+        Meta(pattern=r"^[0-9]{1,10}/[0-9]{1,10}$", description="which part of the data it keeps, id/count"),
+    ] = "0/1"
+    durable: Annotated[
+        bool, Meta(description="wait for the disk before a segment counts as stored (power cuts)")
+    ] = False
+    max_bytes: (
+        Annotated[
+            int, Meta(ge=1 << 20, le=1 << 60, description="data kept at most, bytes; no limit when absent")
+        ]
+        | None
+    ) = None
+    pool_bytes: Annotated[
+        int,
+        Meta(ge=1 << 20, le=1 << 34, description="segments that may wait for their transaction, bytes"),
+    ] = 64 << 20
+    peers: Annotated[
+        tuple[str, ...], Meta(description="URLs of other storage nodes to copy from and repair from")
+    ] = ()
+    discover: Annotated[bool, Meta(description="peers may name further peers")] = True
+    replicate: Annotated[
+        bool, Meta(description="fetch everything of the own shard from the peers without being asked")
+    ] = True
+    download_limit: (
+        Annotated[int, Meta(ge=1024, le=1 << 50, description="bytes per second fetched from peers at most")]
+        | None
+    ) = None
+    upload_limit: (
+        Annotated[int, Meta(ge=1024, le=1 << 50, description="bytes per second given to peers at most")]
+        | None
+    ) = None
+    admin_anywhere: Annotated[
+        bool, Meta(description="admin_* and miner_* methods answer to other machines, too")
+    ] = False
 
 
 class IndexerSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The storage indexer and its gateway."""
 
     port: Annotated[int, Meta(ge=0, le=65535, description=_PORT.format(12345))] | None = None
+    trusted: Annotated[
+        tuple[str, ...],
+        Meta(description="URLs of further storage nodes that clients are told of and the gateway asks"),
+    ] = ()
+    url: (
+        Annotated[
+            str, Meta(description="address of this node that clients are told; where it listens if absent")
+        ]
+        | None
+    ) = None
+    max_file: (
+        Annotated[int, Meta(ge=1, le=1 << 60, description="largest file that the gateway serves, bytes")]
+        | None
+    ) = None
 
 
 class KvSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

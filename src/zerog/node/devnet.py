@@ -87,12 +87,14 @@ class Node:
         self,
         config: Config,
         *,
-        services: Sequence[Service] = (),
+        services: Sequence[Service] | Callable[[Node], Sequence[Service]] = (),
         on_block: Callable[[FinalizedBlock, Head], None] | None = None,
         log_blocks: bool = True,
         fresh_mnemonic: bool = False,
     ) -> None:
         """Prepares a node; nothing is opened yet.
+
+        ``services`` run beside the chain: themselves, or what composes them for the chain that was opened.
 
         ``on_block`` hears of blocks while logging is on: from the start with ``log_blocks``, and
         as ``anvil_setLoggingEnabled`` says. ``fresh_mnemonic``: the phrase in ``config`` was just
@@ -100,7 +102,8 @@ class Node:
         """
         self.config = config
         self.profile: Profile = profile(config.profile)
-        self._services = services
+        self._compose = services
+        self._services: Sequence[Service] = ()
         self._on_block = on_block
         self._logging = log_blocks
         self._fresh_mnemonic = fresh_mnemonic
@@ -305,6 +308,7 @@ class Node:
             transaction_order=self.config.pool.order,
             set_logging=self._set_logging,
         )
+        self._services = self._compose(self) if callable(self._compose) else self._compose
         self.loop = HandlerLoop(self._handlers())
         rpc = self.config.rpc
         settings = msgspec.structs.asdict(rpc)
@@ -376,6 +380,10 @@ class Node:
             fresh.replace(path)
 
     def _hear_block(self, block: FinalizedBlock, head: Head) -> None:
+        for service in self._services:
+            hear = getattr(service, "new_block", None)
+            if hear is not None:
+                hear()
         if self._logging and self._on_block is not None:
             self._on_block(block, head)
 

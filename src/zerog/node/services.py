@@ -23,7 +23,10 @@ STOP_LIMIT = 2.0
 
 
 class Service(Protocol):
-    """Something that runs beside the chain."""
+    """Something that runs beside the chain.
+
+    One that has a method ``new_block()`` hears of every block, on the thread that made it; it must return at once.
+    """
 
     @property
     def name(self) -> str:

@@ -8,7 +8,6 @@ Redirects are not followed: a peer does not send this node to other addresses.
 from __future__ import annotations
 
 import asyncio
-import ssl
 from dataclasses import dataclass
 from urllib.parse import SplitResult, urlsplit
 
@@ -140,6 +139,8 @@ class HttpClient:
                     connection.close()
 
     async def _connect(self, limit: float) -> _Connection:
+        import ssl
+
         secure = self._parts.scheme == "https"
         context = ssl.create_default_context() if secure else None
         port = self._parts.port or (443 if secure else 80)
