@@ -29,8 +29,8 @@ def snapshot() -> dict[str, int]:
     return found
 
 
-def _close(found: int, wanted: int) -> None:
-    assert abs(found - wanted) <= TOLERANCE * wanted, f"{found} gas, the snapshot says {wanted}"
+def _close(found: int, wanted: int, tolerance: float = TOLERANCE) -> None:
+    assert abs(found - wanted) <= tolerance * wanted, f"{found} gas, the snapshot says {wanted}"
 
 
 def test_submissions_cost_what_the_snapshot_says(storage, snapshot):
@@ -59,4 +59,5 @@ def test_an_answer_costs_what_the_snapshot_says(mining: Mining, snapshot):
     found = mining.submit(answer).gas_used
     assert found < 390_000
     _close(by_code, snapshot["verification in Solidity"])
-    _close(found, snapshot["PoRA submit, precompile" if native else "PoRA submit, Solidity"])
+    # Which load the first nonce recalls decides how many words of its reward are written for the first time.
+    _close(found, snapshot["PoRA submit, precompile" if native else "PoRA submit, Solidity"], 0.12)
