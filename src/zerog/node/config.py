@@ -235,6 +235,13 @@ class KvSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The key-value node."""
 
     port: Annotated[int, Meta(ge=0, le=65535, description=_PORT.format(6789))] | None = None
+    streams: Annotated[
+        tuple[Annotated[str, Meta(pattern=r"^(0x)?[0-9a-fA-F]{64}$")], ...],
+        Meta(description="stream ids to follow; all when empty"),
+    ] = ()
+    give_up_after: Annotated[
+        float, Meta(gt=0, description="seconds that replay waits for data before it goes on without it")
+    ] = 60.0
 
 
 class NodeSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -17,9 +17,11 @@ if TYPE_CHECKING:
     from zerog.client import Client
     from zerog.node.devnet import Node
     from zerog.node.services import Service
+    from zerog.storage.api.node import StorageNode
+    from zerog.storage.kv.service import KvService
     from zerog.storage.peers import Peers
     from zerog.storage.service import StorageService
-    from zerog.storage.store import FlowStore
+    from zerog.storage.store import FlowStore, StoreEvent
 
 Factory = Callable[["Node", dict[str, "Service"]], "Service | None"]
 
@@ -134,9 +136,48 @@ def storage_path(node: Node) -> Path | None:
     return None if node.data_dir is None else node.data_dir / STORAGE
 
 
+def kv(node: Node, running: dict[str, Service]) -> KvService | None:
+    """Streams of keys and values, replayed from the storage node's flow."""
+    from zerog.storage.service import StorageService
+
+    source, settings = running.get("storage"), node.config.kv
+    if not isinstance(source, StorageService):
+        return None
+    from zerog.chain.methods import CALL
+    from zerog.storage.kv.service import KvService
+    from zerog.storage.store import Reverted
+
+    directory = storage_path(node)
+    if directory is not None:
+        directory = directory / "kv"
+        directory.mkdir(parents=True, exist_ok=True)
+    service = KvService(
+        directory=directory,
+        durable=node.config.storage.durable,
+        streams=[bytes.fromhex(stream.removeprefix("0x")) for stream in settings.streams] or None,
+        chain_id=lambda: node.chain_id,
+        caller=CALL.get,
+        give_up_after=settings.give_up_after,
+    )
+
+    def hear(event: StoreEvent) -> None:
+        if isinstance(event, Reverted):
+            service.reverted(event.first_seq)
+        else:
+            service.wake()
+
+    def attach(opened: StorageNode) -> None:
+        opened.store.listen(hear)
+        service.attach(opened.store)
+
+    source.on_open(attach)
+    return service
+
+
 FACTORIES: list[tuple[str, Factory]] = [
     ("inference", inference),
     ("storage", storage),
+    ("kv", kv),
     ("indexer", indexer),
 ]
 
