@@ -21,9 +21,10 @@ FIXTURES = Path(os.environ.get("ZEROG_FIXTURES", Path(__file__).parents[3] / "sh
 class Node:
     """A running `zerog up` (ephemeral unless `flags` say where); `banner` is its `--json` line."""
 
-    def __init__(self, *flags: str) -> None:
+    def __init__(self, *flags: str, chain_only: bool = True) -> None:
+        alone = ["--chain-only"] if chain_only else []
         self.process = subprocess.Popen(
-            [ZEROG, "up", "--chain-only", "--port", "0", "--json", *(flags or ["--ephemeral"])],
+            [ZEROG, "up", *alone, "--port", "0", "--json", *(flags or ["--ephemeral"])],
             stdout=subprocess.PIPE,
             text=True,
         )
