@@ -13,9 +13,12 @@ const SIZE_BUDGET = Math.floor(EIP_170_LIMIT * 0.8);
 
 // Which folder's contracts land where. Mocks serve tests only and are not shipped.
 const OUTPUTS = [
-  { from: ["inference/", "validation/", "examples/"], to: join(repository, "src/zerog/contracts/artifacts") },
+  { from: ["inference/", "validation/", "storage/", "examples/"], to: join(repository, "src/zerog/contracts/artifacts") },
   { from: ["mocks/"], to: join(repository, "tests/contracts/artifacts") },
 ];
+
+// "at" may become a keyword; it is the name of a function that clients of the storage contracts know.
+const TOLERATED_WARNINGS = new Set(["6335"]);
 
 function solidityFiles(folder) {
   return readdirSync(folder, { withFileTypes: true })
@@ -47,21 +50,39 @@ function compile() {
       evmVersion: "cancun",
       optimizer: { enabled: true, runs: 10_000 },
       outputSelection: {
-        "*": { "*": ["abi", "evm.bytecode.object", "evm.deployedBytecode", "storageLayout", "metadata"] },
+        "*": { "": ["ast"], "*": ["abi", "evm.bytecode.object", "evm.deployedBytecode", "storageLayout", "metadata"] },
       },
     },
   };
   const output = JSON.parse(solc.compile(JSON.stringify(input), { import: readImport }));
   // Warnings in our own sources count as errors; those in a pinned library are its own affair.
   const messages = (output.errors ?? []).filter(
-    ({ severity, sourceLocation }) => severity === "error" || !sourceLocation?.file.startsWith("@openzeppelin/"),
+    ({ severity, errorCode, sourceLocation }) =>
+      severity === "error" ||
+      !(TOLERATED_WARNINGS.has(errorCode) || sourceLocation?.file.startsWith("@openzeppelin/")),
   );
-  for (const message of messages) console.error(message.formattedMessage);
+  for (const message of messages) console.error(message.errorCode, message.formattedMessage);
   if (messages.length > 0) throw new Error("the compiler reported the problems above");
-  return output.contracts;
+  const names = immutableNames(output.sources);
+  return { contracts: output.contracts, names };
 }
 
-function artifactOf(source, name, contract) {
+// Immutables by the compiler's id, which changes with unrelated edits; artifacts refer to them by name.
+function immutableNames(sources) {
+  const names = new Map();
+  const visit = (node) => {
+    if (node.nodeType === "VariableDeclaration" && node.mutability === "immutable") names.set(String(node.id), node.name);
+    for (const child of node.nodes ?? []) visit(child);
+  };
+  for (const { ast } of Object.values(sources)) visit(ast);
+  return names;
+}
+
+function referencesByName(references, names) {
+  return Object.fromEntries(Object.entries(references ?? {}).map(([id, places]) => [names.get(id), places]).sort());
+}
+
+function artifactOf(source, name, contract, names) {
   const deployed = contract.evm.deployedBytecode;
   const size = deployed.object.length / 2;
   if (size > SIZE_BUDGET) throw new Error(`${name} has ${size} bytes, more than ${SIZE_BUDGET} (80 % of EIP-170)`);
@@ -73,7 +94,7 @@ function artifactOf(source, name, contract) {
     abi: contract.abi,
     bytecode: `0x${contract.evm.bytecode.object}`,
     deployedBytecode: `0x${deployed.object}`,
-    immutableReferences: deployed.immutableReferences ?? {},
+    immutableReferences: referencesByName(deployed.immutableReferences, names),
     storageLayout: plainLayout(contract.storageLayout),
   };
 }
@@ -101,13 +122,14 @@ function plainLayout(layout) {
 
 function artifacts() {
   const files = new Map();
-  for (const [source, contracts] of Object.entries(compile())) {
+  const { contracts: bySource, names } = compile();
+  for (const [source, contracts] of Object.entries(bySource)) {
     const target = OUTPUTS.find(({ from }) => from.some((prefix) => source.startsWith(prefix)));
     if (!target) continue;
     for (const [name, contract] of Object.entries(contracts)) {
       // Interfaces, abstract contracts and internal libraries have nothing to deploy but may have an interface.
       if (contract.abi.length === 0) continue;
-      files.set(join(target.to, `${name}.json`), `${JSON.stringify(artifactOf(source, name, contract), null, 1)}\n`);
+      files.set(join(target.to, `${name}.json`), `${JSON.stringify(artifactOf(source, name, contract, names), null, 1)}\n`);
     }
   }
   return files;

@@ -4,8 +4,10 @@ Structured values travel as JSON text, binary ones as bytes. Calls that take lon
 the GIL. Every refusal is a `NativeError`.
 """
 
-from collections.abc import Callable
-from typing import final
+from collections.abc import Callable, Sequence
+from typing import TypeAlias, final
+
+Buffer: TypeAlias = bytes | bytearray | memoryview
 
 version: str
 
@@ -13,13 +15,15 @@ class NativeError(Exception):
     """A refusal of the native engine.
 
     ``kind``: "datadir", "locked", "foreign_datadir", "corrupt", "wrong_chain", "genesis", "block",
-    "payload", "port", "pool", "keystore", "rpc" or "other". ``code`` and ``data`` are there for "rpc" only.
+    "payload", "port", "pool", "keystore", "rpc", "storage", "segment" or "other". ``code`` and ``data`` are there for "rpc" only,
+    ``field`` (the field at fault as the storage RPC names it, empty for a plain error) for "segment" only.
     """
 
     kind: str
     message: str
     code: int
     data: object
+    field: str
 
 @final
 class Reply:
@@ -131,3 +135,139 @@ def block_test(path: str) -> list[str]: ...
 def transaction_test(path: str) -> list[str]: ...
 def trie_test(path: str) -> list[str]: ...
 def rlp_test(path: str) -> list[str]: ...
+
+# Storage kernels. Hashes are keccak-256, 32 bytes; refusals have kind "storage" unless said otherwise.
+
+def merkle_root(data: Buffer, leaves: int = 0) -> bytes:
+    """Root over 256-byte leaves of non-empty ``data`` (the last filled with zeros), extended with zero leaves to
+    ``leaves``; an odd last node is carried up."""
+
+def fold_roots(roots: Buffer) -> bytes:
+    """Root over concatenated hashes, at least one."""
+
+@final
+class FileTree:
+    """Segment roots, submission nodes and proofs of one file of 1 byte to 64 TiB. Keeps 64 bytes a segment."""
+
+    @staticmethod
+    def from_file(
+        path: str,
+        offset: int = 0,
+        length: int | None = None,
+        threads: int = 0,
+        progress: Callable[[int], None] | None = None,
+    ) -> FileTree:
+        """Streams a file, or ``length`` bytes of it from ``offset`` on, through ``threads`` threads (0: one a
+        processor). ``progress`` hears the bytes done on the calling thread; what it raises ends the work."""
+
+    @staticmethod
+    def from_bytes(data: Buffer) -> FileTree: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def root(self) -> bytes: ...
+    @property
+    def segment_roots(self) -> bytes:
+        """Roots of the segments of the padded file, concatenated."""
+
+    @property
+    def nodes(self) -> list[tuple[bytes, int]]:
+        """Root and height of the submission nodes, largest first."""
+
+    def proof(self, index: int) -> tuple[list[bytes], list[bool]]:
+        """Lemma and path of segment ``index`` of the padded file."""
+
+@final
+class FileTreeBuilder:
+    """The same tree out of a stream of ``size`` bytes."""
+
+    def __init__(self, size: int) -> None: ...
+    def update(self, data: Buffer) -> None:
+        """Refuses more bytes than were announced."""
+
+    def finish(self) -> FileTree:
+        """Refuses when bytes are missing. Once."""
+
+def file_proof(segment_roots: Buffer, index: int) -> tuple[list[bytes], list[bool]]: ...
+def verify_segment(
+    root: bytes, file_size: int, index: int, data: Buffer, lemma: Sequence[bytes], path: Sequence[bool]
+) -> bytes:
+    """The root of a segment that belongs to the file; else kind "segment" with ``field`` and ``message``."""
+
+def subtree_roots(data: Buffer, leaves: int) -> bytes:
+    """All levels, bottom to top, of the perfect tree over ``leaves`` (a power of two up to 2^20) leaves of ``data``,
+    extended with zeros: ``2 * leaves - 1`` hashes."""
+
+def empty_root(height: int) -> bytes:
+    """Root of a perfect tree of zeros; ``height`` from 0 to 64."""
+
+@final
+class FlowFrontier:
+    """The append-only tree of the Flow contract: its length in sectors, and what is needed to go on."""
+
+    def __init__(self, state: bytes | None = None) -> None:
+        """A fresh flow of length 1, or one from its `state`."""
+
+    @property
+    def length(self) -> int: ...
+    def append(self, nodes: Sequence[tuple[bytes, int]]) -> int:
+        """Position of the first of the (root, height) ``nodes`` of a submission; nothing changes on a refusal."""
+
+    def root(self) -> bytes: ...
+    def state(self) -> bytes: ...
+
+def pora_seal(data: Buffer, miner_id: bytes, context_digest: bytes, position: int) -> bytes:
+    """Seals pieces of 4,096 bytes, the first of which starts at flow sector ``position``."""
+
+def pora_unseal(sealed: Buffer, miner_id: bytes, context_digest: bytes, position: int) -> bytes: ...
+def pora_scratch_pad(
+    miner_id: bytes,
+    nonce: bytes,
+    subtask_digest: bytes,
+    start: int,
+    length: int,
+    shard_id: int,
+    shard_mask: int,
+) -> tuple[bytes, bytes, bytes]:
+    """Pad (16,384 bytes), pad seed (64), recall seed (32)."""
+
+def pora_search(
+    fd: int,
+    available: Buffer,
+    miner_id: bytes,
+    subtask_digest: bytes,
+    start: int,
+    length: int,
+    shard_id: int,
+    shard_mask: int,
+    target: bytes,
+    nonce: bytes,
+    iterations: int,
+    threads: int = 1,
+) -> list[tuple[bytes, int, int, bytes]]:
+    """Hits (nonce, load, seal offset, hash) of the first of ``iterations`` nonces that has any.
+
+    ``fd``: sealed data, flow load ``i`` at ``i * 262144``. ``available``: a little-endian 64-bit mask for every load
+    of the range (index 0 is the load at sector ``start``), bit ``p`` for piece ``p``; the piece of sector 0 and loads
+    behind the range never count. ``load`` of a hit is relative to ``start``. ``target``: largest hash that hits, 32
+    bytes big-endian. Nonce ``i`` is ``nonce`` with its first 8 bytes XORed with ``i`` (little-endian). The result
+    does not depend on ``threads``.
+    """
+
+def pora_verify(
+    miner_id: bytes,
+    nonce: bytes,
+    subtask_digest: bytes,
+    start: int,
+    length: int,
+    shard_id: int,
+    shard_mask: int,
+    recall_position: int,
+    seal_offset: int,
+    sealed_context_digest: bytes,
+    sealed: Buffer,
+    proof: Buffer,
+    unseal: bool = True,
+) -> tuple[bytes, bytes, int]:
+    """Hash, recovered root and expected recall position of an answer, as the contract at 0x…0A20 computes them;
+    ``proof`` is concatenated siblings."""

@@ -5,6 +5,7 @@
 //! * [`block`]: building and re-executing blocks; [`header`]: header rules; [`receipt`]: receipts.
 //! * [`call`]: `eth_call`, gas estimates, access lists.
 //! * [`trace`]: `debug_trace*`; [`fixtures`]: runners of the public test suites; [`validity`]: raw transactions.
+//! * [`pora`]: the native contract that checks proofs of random access.
 //! * [`evm`]: the adapter over revm; nothing else names it.
 //! * [`memory`]: a state in memory for fixtures and tests.
 
@@ -25,6 +26,7 @@ pub mod fixtures;
 pub mod genesis;
 pub mod header;
 pub mod memory;
+pub mod pora;
 pub mod receipt;
 mod requests;
 pub mod simulate;

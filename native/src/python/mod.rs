@@ -1,6 +1,7 @@
 //! The Python surface, nothing else. Structured values travel as JSON text, binary ones as bytes; what takes longer
 //! than 20 µs runs without the GIL; every error is a [`errors::NativeError`] with a kind.
 
+mod data;
 mod engine;
 mod errors;
 mod fixtures;
@@ -16,6 +17,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<engine::Engine>()?;
     module.add_class::<server::Server>()?;
     module.add_class::<server::Reply>()?;
+    data::register(module)?;
     keys::register(module)?;
     fixtures::register(module)
 }

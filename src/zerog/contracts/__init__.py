@@ -22,13 +22,18 @@ from zerog.contracts.genesis import (
     GenesisModel,
     genesis_alloc,
 )
+from zerog.contracts.storage_genesis import PORA_MINE, STORAGE_FLOW, STORAGE_MARKET, STORAGE_REWARD
 
 __all__ = [
     "ENGINES",
     "INFERENCE_GATE",
     "INFERENCE_REGISTRY",
     "MODELS",
+    "PORA_MINE",
     "PREDEPLOYS",
+    "STORAGE_FLOW",
+    "STORAGE_MARKET",
+    "STORAGE_REWARD",
     "VALIDATION_REGISTRY",
     "Artifact",
     "GenesisEngine",

@@ -1,4 +1,4 @@
-"""Genesis state of the inference and validation predeploys.
+"""Genesis state of zerog's predeploys; those of storage are in `zerog.contracts.storage_genesis`.
 
 Predeploys have no constructor: what a constructor would have written is computed here from the
 storage layout that the compiler reported.
@@ -11,6 +11,7 @@ from typing import Any
 
 from zerog.contracts.artifacts import artifact
 from zerog.contracts.storage import Keccak, Slots, array_slots, mapping_slot, packed, string_slots
+from zerog.contracts.storage_genesis import STORAGE_PREDEPLOYS, storage_alloc
 
 VALIDATION_REGISTRY = "0x0000000000000000000000000000000000007000"
 INFERENCE_REGISTRY = "0x0000000000000000000000000000000000007001"
@@ -20,8 +21,9 @@ PREDEPLOYS: dict[str, str] = {
     "ValidationRegistry": VALIDATION_REGISTRY,
     "InferenceRegistry": INFERENCE_REGISTRY,
     "InferenceGate": INFERENCE_GATE,
+    **STORAGE_PREDEPLOYS,
 }
-"""Contract name to address."""
+"""What the banner calls each contract, and its address."""
 
 MIN_STAKE = 100 * 10**18
 """Least stake of a provider, in wei; the same as the compute market's."""
@@ -85,7 +87,7 @@ ENGINES: tuple[GenesisEngine, ...] = (
 
 _DOMAINS: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
     ("PoS", "", "PoS/share-of-stake", ("PROPOSED", "JUSTIFIED", "FINAL")),
-    ("PoRA", "", "PoRA/collateral-of-miner", ("STORED", "PROVEN")),
+    ("PoRA", "", "PoRA/collateral-of-miner", ("PROVEN", "REPEATED")),
     (
         "PoI",
         INFERENCE_REGISTRY,
@@ -110,7 +112,7 @@ def genesis_alloc(chain_id: int, *, administrator: str, keccak256: Keccak) -> di
         "InferenceRegistry": _inference_registry(keccak256, admin),
         "InferenceGate": _inference_gate(keccak256, admin),
     }
-    return {
+    accounts: dict[str, dict[str, Any]] = {
         PREDEPLOYS[name]: {
             "nonce": "0x1",
             "balance": "0x0",
@@ -119,6 +121,7 @@ def genesis_alloc(chain_id: int, *, administrator: str, keccak256: Keccak) -> di
         }
         for name, slots in storages.items()
     }
+    return accounts | storage_alloc(administrator=administrator, keccak256=keccak256)
 
 
 def model_id(model: GenesisModel, keccak256: Keccak) -> bytes:

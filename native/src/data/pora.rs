@@ -1,0 +1,434 @@
+//! Proof of random access: sealing, scratch pads, the search for an answer and its check.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use alloy_primitives::U256;
+use blake2b_simd::many::{hash_many, HashManyJob};
+use blake2b_simd::Params;
+
+use super::keccak::{self, Lanes, LANES};
+use super::{invalid, merkle, DataError, Hash, LEAF, SEGMENT, SEGMENT_LEAVES};
+
+/// Bytes of a sealed piece.
+pub const SEAL: usize = 4096;
+/// Sectors of a sealed piece.
+pub const SEAL_SECTORS: u64 = 16;
+/// Pieces of a load.
+pub const LOAD_SEALS: usize = SEGMENT / SEAL;
+/// Bytes of a scratch pad.
+pub const PAD: usize = 16384;
+/// Longest Merkle proof of a piece.
+pub const MAX_PROOF: usize = 64;
+const WORD: usize = 32;
+/// Bytes in front of the mixed data: one BLAKE2b block.
+const HEADER: usize = 128;
+
+fn word(value: u64) -> Hash {
+    U256::from(value).to_be_bytes()
+}
+
+fn xor(target: &mut [u8], mask: &[u8]) {
+    for (byte, mask) in target.iter_mut().zip(mask) {
+        *byte ^= mask;
+    }
+}
+
+fn first_mask(miner: &Hash, context: &Hash, position: u64) -> Hash {
+    keccak::hash([*miner, *context, word(position)].as_flattened())
+}
+
+fn check_pieces(data: &[u8], position: u64) -> Result<(), DataError> {
+    if data.is_empty() || data.len() % SEAL != 0 {
+        return invalid(format!("sealed data comes in pieces of {SEAL} bytes, not {}", data.len()));
+    }
+    if position % SEAL_SECTORS != 0 || position > 1 << 62 {
+        return invalid(format!("a piece starts at a multiple of {SEAL_SECTORS} sectors, not at {position}"));
+    }
+    Ok(())
+}
+
+/// Seals the pieces of `data`, the first of which starts at flow sector `position`.
+pub fn seal(data: &mut [u8], miner: &Hash, context: &Hash, position: u64) -> Result<(), DataError> {
+    check_pieces(data, position)?;
+    for (group, pieces) in data.chunks_mut(SEAL * LANES).enumerate() {
+        let start = position + (group * LANES) as u64 * SEAL_SECTORS;
+        let count = pieces.len() / SEAL;
+        let mut masks: [Hash; LANES] =
+            std::array::from_fn(|lane| first_mask(miner, context, start + lane as u64 * SEAL_SECTORS));
+        // The words of a piece are a chain; the pieces are independent.
+        let mut words = [[0; WORD]; LANES];
+        for at in (0..SEAL).step_by(WORD) {
+            for lane in 0..count {
+                let bytes = &mut pieces[lane * SEAL + at..][..WORD];
+                xor(bytes, &masks[lane]);
+                words[lane].copy_from_slice(bytes);
+            }
+            keccak::many(words[..count].as_flattened(), WORD, &mut masks[..count]);
+        }
+    }
+    Ok(())
+}
+
+/// Undoes [`seal`].
+pub fn unseal(data: &mut [u8], miner: &Hash, context: &Hash, position: u64) -> Result<(), DataError> {
+    check_pieces(data, position)?;
+    let mut masks = [[0; 32]; SEAL / WORD];
+    for (index, piece) in data.chunks_exact_mut(SEAL).enumerate() {
+        keccak::many(&piece[..SEAL - WORD], WORD, &mut masks[1..]);
+        masks[0] = first_mask(miner, context, position + index as u64 * SEAL_SECTORS);
+        xor(piece, masks.as_flattened());
+    }
+    Ok(())
+}
+
+/// What is mined: miner, subtask and the range of the flow, its numbers as 256-bit words.
+#[derive(Clone)]
+pub struct Task {
+    pub miner: Hash,
+    pub subtask: Hash,
+    pub start: u64,
+    pub length: u64,
+    pub shard_id: u64,
+    pub shard_mask: u64,
+}
+
+impl Task {
+    pub fn check(&self) -> Result<(), DataError> {
+        if self.length < SEGMENT_LEAVES as u64 {
+            return invalid(format!("a mining range has at least {SEGMENT_LEAVES} sectors, not {}", self.length));
+        }
+        Ok(())
+    }
+
+    fn range_digest(&self) -> Hash {
+        let words = [word(self.start), word(self.length), word(self.shard_id), word(self.shard_mask)];
+        keccak::hash(words.as_flattened())
+    }
+
+    fn pad_seed(&self, nonce: &Hash, range: &Hash) -> [u8; 64] {
+        let preimage = [self.miner, *nonce, self.subtask, *range];
+        *blake2b_simd::blake2b(preimage.as_flattened()).as_array()
+    }
+
+    /// Load of the range that a recall seed points to; it may lie behind the end of the range.
+    fn load(&self, recall_seed: &Hash) -> u64 {
+        let loads = U256::from(self.length / SEGMENT_LEAVES as u64);
+        let offset = (U256::from_be_bytes(*recall_seed) % loads).to::<u64>();
+        (offset & self.shard_mask) | self.shard_id
+    }
+}
+
+/// Scratch pad of one nonce, and the seeds before and after it.
+#[derive(Clone)]
+pub struct Pad {
+    pub pad: Box<[u8]>,
+    pub seed: [u8; 64],
+    pub recall_seed: Hash,
+}
+
+/// Scratch pads of eight nonces, side by side: each pad is a chain of 512 hashes.
+fn pads(task: &Task, nonces: &[Hash; LANES]) -> Vec<Pad> {
+    let range = task.range_digest();
+    let mut pads: Vec<Pad> = nonces
+        .iter()
+        .map(|nonce| Pad {
+            pad: vec![0; PAD].into_boxed_slice(),
+            seed: task.pad_seed(nonce, &range),
+            recall_seed: [0; 32],
+        })
+        .collect();
+    let mut digest = [[0; LANES]; 8];
+    for (lane, pad) in pads.iter().enumerate() {
+        for (index, bytes) in pad.seed.chunks_exact(8).enumerate() {
+            digest[index][lane] = little(bytes);
+        }
+    }
+    for cell in (0..PAD).step_by(64) {
+        let hash = hash_digest(&digest);
+        digest[..4].copy_from_slice(&hash);
+        let hash = hash_digest(&digest);
+        digest[4..].copy_from_slice(&hash);
+        for (lane, pad) in pads.iter_mut().enumerate() {
+            for (bytes, words) in pad.pad[cell..cell + 64].chunks_exact_mut(8).zip(&digest) {
+                bytes.copy_from_slice(&words[lane].to_le_bytes());
+            }
+        }
+    }
+    let last = hash_digest(&digest);
+    for (lane, pad) in pads.iter_mut().enumerate() {
+        for (bytes, words) in pad.recall_seed.chunks_exact_mut(8).zip(&last) {
+            bytes.copy_from_slice(&words[lane].to_le_bytes());
+        }
+    }
+    pads
+}
+
+fn little(bytes: &[u8]) -> u64 {
+    bytes.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte))
+}
+
+/// keccak-256 of eight 64-byte digests that already lie in lanes.
+fn hash_digest(digest: &[[u64; LANES]; 8]) -> [[u64; LANES]; 4] {
+    let mut lanes = Lanes::zero();
+    lanes.0[..8].copy_from_slice(digest);
+    lanes.0[8] = [1; LANES];
+    lanes.0[16] = [1 << 63; LANES];
+    lanes.permute();
+    [lanes.0[0], lanes.0[1], lanes.0[2], lanes.0[3]]
+}
+
+/// Scratch pad of one nonce.
+pub fn scratch_pad(task: &Task, nonce: &Hash) -> Result<Pad, DataError> {
+    task.check()?;
+    Ok(pad_of_digest(task.pad_seed(nonce, &task.range_digest())))
+}
+
+fn pad_of_digest(seed: [u8; 64]) -> Pad {
+    let mut digest = seed;
+    let mut pad = Vec::with_capacity(PAD);
+    while pad.len() < PAD {
+        let hash = keccak::hash(&digest);
+        digest[..32].copy_from_slice(&hash);
+        let hash = keccak::hash(&digest);
+        digest[32..].copy_from_slice(&hash);
+        pad.extend(digest);
+    }
+    Pad { pad: pad.into_boxed_slice(), seed, recall_seed: keccak::hash(&digest) }
+}
+
+/// Header and mixed data of one try, as they are hashed.
+fn write_try(out: &mut [u8], pad: &Pad, offset: u64, sealed: &[u8]) {
+    out[..HEADER].fill(0);
+    out[24..32].copy_from_slice(&offset.to_be_bytes());
+    out[32..96].copy_from_slice(&pad.seed);
+    let mask = &pad.pad[offset as usize % (PAD / SEAL) * SEAL..][..SEAL];
+    for ((byte, data), mask) in out[HEADER..].iter_mut().zip(sealed).zip(mask) {
+        *byte = data ^ mask;
+    }
+}
+
+/// An answer: iteration, nonce, load within the range, piece within the load, and its hash.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hit {
+    pub iteration: u64,
+    pub nonce: Hash,
+    pub load: u64,
+    pub seal_offset: u64,
+    pub hash: Hash,
+}
+
+/// A search over `iterations` nonces.
+pub struct Search<'a> {
+    pub task: Task,
+    /// Sealed data: load `i` of the flow lies at `i * 262144`.
+    pub sealed: &'a File,
+    /// For every load of the range, which of its pieces are there (bit 0: the first).
+    pub available: Vec<u64>,
+    /// Hashes up to this are hits.
+    pub target: Hash,
+    pub nonce: Hash,
+    pub iterations: u64,
+    pub threads: usize,
+}
+
+impl Search<'_> {
+    /// The hits of the first iteration that has any. `keep_on` is asked between steps.
+    pub fn run(&self, keep_on: &(dyn Fn() -> bool + Sync)) -> Result<Vec<Hit>, DataError> {
+        self.task.check()?;
+        if self.task.start % SEGMENT_LEAVES as u64 != 0 || self.task.start > 1 << 61 {
+            return invalid(format!("a mining range starts at a segment, not at sector {}", self.task.start));
+        }
+        let steps = self.iterations.div_ceil(LANES as u64);
+        let next = AtomicU64::new(0);
+        let best = AtomicU64::new(u64::MAX);
+        let stop = AtomicBool::new(false);
+        let workers = (self.threads.clamp(1, 256) as u64).min(steps.max(1));
+        let work = || -> Result<Vec<Hit>, DataError> {
+            let mut buffers = Buffers::new();
+            loop {
+                let step = next.fetch_add(1, Ordering::Relaxed);
+                // An earlier iteration wins, so that the result does not depend on the threads.
+                if step >= steps || step * LANES as u64 > best.load(Ordering::Relaxed) || stop.load(Ordering::Relaxed) {
+                    return Ok(Vec::new());
+                }
+                if !keep_on() {
+                    stop.store(true, Ordering::Relaxed);
+                    return Err(DataError::Cancelled);
+                }
+                let hits = self.step(step * LANES as u64, &mut buffers).inspect_err(|_| {
+                    stop.store(true, Ordering::Relaxed);
+                })?;
+                if let Some(hit) = hits.first() {
+                    best.fetch_min(hit.iteration, Ordering::Relaxed);
+                    return Ok(hits);
+                }
+            }
+        };
+        let mut found = if workers == 1 {
+            work()?
+        } else {
+            let outcomes: Vec<_> = std::thread::scope(|scope| {
+                let threads: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
+                threads.into_iter().map(|thread| thread.join()).collect()
+            });
+            let mut all = Vec::new();
+            for outcome in outcomes {
+                all.extend(outcome.unwrap_or_else(|_| invalid("a mining thread ended early"))?);
+            }
+            all
+        };
+        if let Some(first) = found.iter().map(|hit| hit.iteration).min() {
+            found.retain(|hit| hit.iteration == first);
+        }
+        Ok(found)
+    }
+
+    fn nonce(&self, iteration: u64) -> Hash {
+        let mut nonce = self.nonce;
+        xor(&mut nonce[..8], &iteration.to_le_bytes());
+        nonce
+    }
+
+    /// Eight iterations.
+    fn step(&self, first: u64, buffers: &mut Buffers) -> Result<Vec<Hit>, DataError> {
+        let nonces: [Hash; LANES] = std::array::from_fn(|lane| self.nonce(first.wrapping_add(lane as u64)));
+        let pads = pads(&self.task, &nonces);
+        for (lane, (pad, nonce)) in pads.iter().zip(nonces).enumerate() {
+            let iteration = first + lane as u64;
+            if iteration >= self.iterations {
+                break;
+            }
+            let hits = self.try_load(pad, iteration, nonce, buffers)?;
+            if !hits.is_empty() {
+                return Ok(hits);
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    fn try_load(&self, pad: &Pad, iteration: u64, nonce: Hash, buffers: &mut Buffers) -> Result<Vec<Hit>, DataError> {
+        let load = self.task.load(&pad.recall_seed);
+        let in_range = usize::try_from(load).ok().filter(|_| load < self.task.length / SEGMENT_LEAVES as u64);
+        let mut mask = in_range.and_then(|load| self.available.get(load)).copied().unwrap_or(0);
+        if self.task.start == 0 && load == 0 {
+            // Sector 0 is the root of the empty flow, not data.
+            mask &= !1;
+        }
+        if mask == 0 {
+            return Ok(Vec::new());
+        }
+        let base = (self.task.start / SEGMENT_LEAVES as u64 + load) * SEGMENT as u64;
+        let low = mask.trailing_zeros() as usize;
+        let high = 64 - mask.leading_zeros() as usize;
+        let bytes = &mut buffers.load[low * SEAL..high * SEAL];
+        self.sealed
+            .read_exact_at(bytes, base + (low * SEAL) as u64)
+            .map_err(|failure| DataError::Invalid(format!("sealed load {load} cannot be read: {failure}")))?;
+        let offsets: Vec<u64> = (0..LOAD_SEALS as u64).filter(|offset| mask >> offset & 1 == 1).collect();
+        for (offset, out) in offsets.iter().zip(buffers.tries.chunks_exact_mut(HEADER + SEAL)) {
+            write_try(out, pad, *offset, &buffers.load[*offset as usize * SEAL..][..SEAL]);
+        }
+        let params = Params::new();
+        let mut jobs: Vec<HashManyJob<'_>> = buffers
+            .tries
+            .chunks_exact(HEADER + SEAL)
+            .take(offsets.len())
+            .map(|input| HashManyJob::new(&params, input))
+            .collect();
+        hash_many(jobs.iter_mut());
+        let mut hits = Vec::new();
+        for (offset, job) in offsets.iter().zip(&jobs) {
+            let mut hash = [0; 32];
+            hash.copy_from_slice(&job.to_hash().as_bytes()[..32]);
+            if hash <= self.target {
+                hits.push(Hit { iteration, nonce, load, seal_offset: *offset, hash });
+            }
+        }
+        Ok(hits)
+    }
+}
+
+/// Memory that a thread of a search uses over and over.
+struct Buffers {
+    load: Vec<u8>,
+    tries: Vec<u8>,
+}
+
+impl Buffers {
+    fn new() -> Buffers {
+        Buffers { load: vec![0; SEGMENT], tries: vec![0; (HEADER + SEAL) * LOAD_SEALS] }
+    }
+}
+
+/// An answer as it is checked.
+pub struct Answer<'a> {
+    pub task: Task,
+    pub nonce: Hash,
+    pub recall_position: u64,
+    pub seal_offset: u64,
+    pub sealed_context: Hash,
+    pub unseal: bool,
+    /// 4096 bytes.
+    pub sealed: &'a [u8],
+    /// Siblings of the piece, bottom to top.
+    pub proof: &'a [Hash],
+}
+
+/// What an answer amounts to; the caller compares.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    pub hash: Hash,
+    pub root: Hash,
+    pub position: u64,
+}
+
+impl Answer<'_> {
+    pub fn evaluate(&self) -> Result<Verdict, DataError> {
+        self.task.check()?;
+        if self.seal_offset >= LOAD_SEALS as u64 {
+            return invalid(format!("a load has {LOAD_SEALS} pieces; none is {}", self.seal_offset));
+        }
+        if self.sealed.len() != SEAL {
+            return invalid(format!("a sealed piece has {SEAL} bytes, not {}", self.sealed.len()));
+        }
+        if self.proof.len() > MAX_PROOF {
+            return invalid(format!("a proof has at most {MAX_PROOF} hashes, not {}", self.proof.len()));
+        }
+        let pad = scratch_pad(&self.task, &self.nonce)?;
+        let position = self
+            .task
+            .load(&pad.recall_seed)
+            .checked_mul(SEGMENT_LEAVES as u64)
+            .and_then(|sectors| sectors.checked_add(self.task.start))
+            .and_then(|sectors| sectors.checked_add(self.seal_offset * SEAL_SECTORS));
+        let Some(position) = position else {
+            return invalid("the recall position is beyond 64 bits");
+        };
+        let mut message = [0; HEADER + SEAL];
+        write_try(&mut message, &pad, self.seal_offset, self.sealed);
+        let mut hash = [0; 32];
+        hash.copy_from_slice(&blake2b_simd::blake2b(&message).as_bytes()[..32]);
+        Ok(Verdict { hash, root: self.recovered_root(), position })
+    }
+
+    fn recovered_root(&self) -> Hash {
+        let mut raw = self.sealed.to_vec();
+        if self.unseal {
+            let mut masks = [[0; 32]; SEAL / WORD];
+            keccak::many(&self.sealed[..SEAL - WORD], WORD, &mut masks[1..]);
+            masks[0] = first_mask(&self.task.miner, &self.sealed_context, self.recall_position);
+            xor(&mut raw, masks.as_flattened());
+        }
+        let mut leaves = [[0; 32]; SEAL / LEAF];
+        merkle::leaf_hashes(&raw, &mut leaves);
+        let mut node = merkle::fold(&leaves);
+        let mut index = self.recall_position / SEAL_SECTORS;
+        for sibling in self.proof {
+            node = if index % 2 == 0 { keccak::pair(&node, sibling) } else { keccak::pair(sibling, &node) };
+            index /= 2;
+        }
+        node
+    }
+}
