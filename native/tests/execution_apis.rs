@@ -12,7 +12,7 @@ use alloy_primitives::Address;
 use serde_json::Value;
 use zerog_native::engine::{Engine, EngineConfig};
 use zerog_native::pool::PoolConfig;
-use zerog_native::rpc::{Context, Dispatcher, RpcConfig};
+use zerog_native::rpc::{Caller, Context, Dispatcher, RpcConfig};
 use zerog_native::state::{StoreOptions, SyncPolicy};
 
 /// A header line that makes the recorded answer an example among many.
@@ -137,7 +137,7 @@ fn difference(path: &str, got: &Value, want: &Value) -> Option<String> {
 
 fn failure(node: &Arc<Dispatcher>, runtime: &tokio::runtime::Runtime, case: &Case) -> Option<String> {
     for (request, want) in &case.exchanges {
-        let body = runtime.block_on(node.answer(request.as_bytes(), None)).unwrap();
+        let body = runtime.block_on(node.answer(request.as_bytes(), Caller::default())).unwrap();
         let mut got: Value = serde_json::from_slice(&body).unwrap();
         let mut want = want.clone();
         if case.spec_only && got.get("error").is_none() && want.get("error").is_none() {

@@ -15,7 +15,7 @@ class NativeError(Exception):
     """A refusal of the native engine.
 
     ``kind``: "datadir", "locked", "foreign_datadir", "corrupt", "wrong_chain", "genesis", "block",
-    "payload", "port", "pool", "keystore", "rpc", "storage", "segment" or "other". ``code`` and ``data`` are there for "rpc" only,
+    "payload", "port", "pool", "keystore", "rpc", "http", "storage", "segment" or "other". ``code`` and ``data`` are there for "rpc" only,
     ``field`` (the field at fault as the storage RPC names it, empty for a plain error) for "segment" only.
     """
 
@@ -26,22 +26,73 @@ class NativeError(Exception):
     field: str
 
 @final
+class Push:
+    """Sends notifications over the WebSocket connection of one call, from any thread; never blocks."""
+
+    closed: bool
+    def send(self, notification_json: bytes) -> bool:
+        """Queues one notification, a whole JSON text; False when the connection does not take it any more."""
+
+@final
 class Reply:
     """The answer to one bridged call: given once, from any thread. Dropped unanswered, the caller gets an error."""
 
+    agent: str | None
+    peer: str | None
+    push: Push | None
     def resolve(self, result_json: bytes) -> None: ...
     def reject(self, code: int, message: str, data_json: bytes | None = None) -> None: ...
 
 @final
+class HttpRequest:
+    """A request for a route, and the one answer to it, from any thread. Dropped without an answer, the client gets
+    status 500; dropped in the middle of one, its connection breaks. Misuse is a `NativeError` of kind "http"."""
+
+    method: str
+    path: str
+    """As it came: percent-encoded, not normalised."""
+    query: str
+    route: str
+    """The prefix that covers the path."""
+    headers: dict[str, str]
+    body: bytes
+    peer: str | None
+    gone: bool
+    def respond(self, status: int, headers: dict[str, str], body: Buffer | list[Buffer]) -> None: ...
+    def start(self, status: int, headers: dict[str, str], length: int | None = None) -> None: ...
+    def write(self, data: Buffer) -> bool:
+        """Waits while the client is slow; False when it has gone."""
+
+    def write_soon(self, data: Buffer, told: Callable[[bool], None]) -> bool | None:
+        """`write` without waiting: ``None`` when the client is slow, and then ``told(taken)`` is called later, on a
+        thread of the server. One piece at a time."""
+
+    def finish(self) -> None: ...
+    def abort(self) -> None: ...
+
+@final
 class Server:
-    """A running JSON-RPC server (HTTP and WebSocket on one port)."""
+    """A running server (HTTP and WebSocket on the same ports)."""
 
     url: str
     port: int
+    listening: list[int | None]
+    """Ports of ``listen`` in the configuration, in its order; ``None`` for an optional one that was taken."""
     def set_methods(self, methods: list[str]) -> None:
         """Replaces the names that ``dispatch`` answers."""
 
+    def set_routes(self, routes: list[str]) -> None:
+        """Replaces the path prefixes that ``http`` answers."""
+
     def close(self) -> None: ...
+
+def serve_alone(
+    config: str,
+    dispatch: Callable[[str, bytes, Reply], None],
+    methods: list[str],
+    http: Callable[[HttpRequest], None] | None = None,
+) -> Server:
+    """`Engine.serve` without a chain: only ``methods`` and the routes answer."""
 
 @final
 class Engine:
@@ -105,9 +156,16 @@ class Engine:
     def verify_state(self) -> str:
         """``{"stateRoot", "rebuilt", "equal"}``: the root of the head, and the one rebuilt from the flat state."""
 
-    def serve(self, config: str, dispatch: Callable[[str, bytes, Reply], None], methods: list[str]) -> Server:
+    def serve(
+        self,
+        config: str,
+        dispatch: Callable[[str, bytes, Reply], None],
+        methods: list[str],
+        http: Callable[[HttpRequest], None] | None = None,
+    ) -> Server:
         """Starts a server. ``dispatch(method, params_json, reply)`` runs on a thread of the server for every call of
-        one of ``methods``; it must return soon."""
+        one of ``methods``, ``http(request)`` for every request whose path one of ``routes`` in ``config`` covers;
+        both must return soon."""
 
     def close(self) -> None: ...
 

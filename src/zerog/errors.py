@@ -28,7 +28,9 @@
     │   ├── UnknownFile             no submission has that root or number
     │   ├── DataUnavailable         the file is known, its data is not here
     │   ├── DataDamaged             stored bytes fail their check
-    │   └── StorageFull             no room on the disk, or a limit is reached
+    │   ├── FlowDiverged            the stored flow is not the chain's
+    │   ├── StorageFull             no room on the disk, or a limit is reached
+    │   └── StreamWriteRefused      a KV transaction was replayed and not committed (result)
     └── NativeFailure               the native engine failed in a way that has no better name
 
 Messages are one sentence: what was wrong, with which value. ``hint`` says what to do next; it is
@@ -126,8 +128,8 @@ class RpcError(ZerogError):
 class InvalidParams(RpcError):
     """-32602: a parameter has the wrong form; the message names it."""
 
-    def __init__(self, message: str) -> None:
-        super().__init__(-32602, message)
+    def __init__(self, message: str, data: Any = None) -> None:
+        super().__init__(-32602, message, data)
 
 
 class ContractReverted(RpcError):
@@ -203,8 +205,27 @@ class DataDamaged(StorageError):
     """Stored bytes do not hash to the root that was committed; the message says where."""
 
 
+class FlowDiverged(StorageError):
+    """The stored flow and the chain's differ where they must be equal; the message has both sides."""
+
+
 class StorageFull(StorageError):
     """The disk, or a limit of the configuration, has no room."""
+
+
+class StreamWriteRefused(StorageError):
+    """A KV transaction was replayed and not committed.
+
+    Attributes
+    ----------
+    seq : its sequence number.
+    result : the reason in the words of replay, for example ``VersionConfliction``.
+    """
+
+    def __init__(self, seq: int, result: str) -> None:
+        super().__init__(f"KV transaction {seq} was not committed: {result}")
+        self.seq = seq
+        self.result = result
 
 
 class NativeFailure(ZerogError):

@@ -238,7 +238,7 @@ def test_code_nonce_and_storage_are_set(client: Client) -> None:
     assert client.request("anvil_setStorageAt", SOMEONE, "0x0", "0x2a") is True
     client.request("hardhat_setNonce", SOMEONE, "0x9")
     assert int.from_bytes(client.call(SOMEONE), "big") == 42
-    assert client.storage(SOMEONE, 0) == 42
+    assert client.storage_at(SOMEONE, 0) == 42
     assert client.nonce(SOMEONE) == 9
 
 
@@ -425,7 +425,7 @@ def test_a_state_of_anvil_is_loaded(client: Client, packed: bool) -> None:
     content = json.dumps({"accounts": {SOMEONE: account}, "best_block_number": "0x5"}).encode()
     raw = gzip.compress(content) if packed else content
     assert client.request("anvil_loadState", "0x" + raw.hex()) is True
-    assert (client.balance(SOMEONE), client.nonce(SOMEONE), client.storage(SOMEONE, 0)) == (100, 3, 42)
+    assert (client.balance(SOMEONE), client.nonce(SOMEONE), client.storage_at(SOMEONE, 0)) == (100, 3, 42)
 
 
 @pytest.mark.parametrize("state", ["0x", "0x1f8b", "0x1234", "0x7b7d", "0x1f8b0800000000000003ab"])

@@ -131,7 +131,7 @@ class Chain(RuleBasedStateMachine):
         for address in ADDRESSES:
             assert client.balance(address, block) == state.balances.get(address, 0)
         for (address, slot), value in state.slots.items():
-            assert client.storage(address, slot, block) == value
+            assert client.storage_at(address, slot, block) == value
         assert client.nonce(self.net.accounts[0], block) == state.sent
 
     def teardown(self) -> None:

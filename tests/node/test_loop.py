@@ -17,6 +17,8 @@ from zerog.node.loop import HandlerLoop
 class RecordedReply:
     """Stands in for the native reply and waits for the answer."""
 
+    agent = peer = push = None
+
     def __init__(self) -> None:
         self.answer: tuple[Any, ...] | None = None
         self._done = threading.Event()

@@ -14,7 +14,7 @@ const MAX_LENGTH: u64 = 1 << 62;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FlowFrontier {
     length: u64,
-    /// Roots by height; only those of set bits of `length` mean something.
+    /// Roots by height, zero where the bit of `length` is not set.
     roots: [Hash; MAX_HEIGHT],
 }
 
@@ -80,7 +80,7 @@ impl FlowFrontier {
     fn push(&mut self, root: Hash, height: usize) {
         let (mut node, mut at) = (root, height);
         while self.length >> at & 1 == 1 {
-            node = keccak::pair(&self.roots[at], &node);
+            node = keccak::pair(&std::mem::take(&mut self.roots[at]), &node);
             at += 1;
         }
         self.roots[at] = node;

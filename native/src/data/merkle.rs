@@ -160,7 +160,7 @@ pub fn proof(levels: &[Vec<Hash>], index: usize) -> Result<Proof, DataError> {
     for level in levels {
         if let Some(sibling) = level.get(at ^ 1) {
             lemma.push(*sibling);
-            path.push(at % 2 == 0);
+            path.push(at.is_multiple_of(2));
         }
         at /= 2;
     }

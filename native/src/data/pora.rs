@@ -40,10 +40,10 @@ fn first_mask(miner: &Hash, context: &Hash, position: u64) -> Hash {
 }
 
 fn check_pieces(data: &[u8], position: u64) -> Result<(), DataError> {
-    if data.is_empty() || data.len() % SEAL != 0 {
+    if data.is_empty() || !data.len().is_multiple_of(SEAL) {
         return invalid(format!("sealed data comes in pieces of {SEAL} bytes, not {}", data.len()));
     }
-    if position % SEAL_SECTORS != 0 || position > 1 << 62 {
+    if !position.is_multiple_of(SEAL_SECTORS) || position > 1 << 62 {
         return invalid(format!("a piece starts at a multiple of {SEAL_SECTORS} sectors, not at {position}"));
     }
     Ok(())
@@ -237,7 +237,7 @@ impl Search<'_> {
     /// The hits of the first iteration that has any. `keep_on` is asked between steps.
     pub fn run(&self, keep_on: &(dyn Fn() -> bool + Sync)) -> Result<Vec<Hit>, DataError> {
         self.task.check()?;
-        if self.task.start % SEGMENT_LEAVES as u64 != 0 || self.task.start > 1 << 61 {
+        if !self.task.start.is_multiple_of(SEGMENT_LEAVES as u64) || self.task.start > 1 << 61 {
             return invalid(format!("a mining range starts at a segment, not at sector {}", self.task.start));
         }
         let steps = self.iterations.div_ceil(LANES as u64);
@@ -426,7 +426,7 @@ impl Answer<'_> {
         let mut node = merkle::fold(&leaves);
         let mut index = self.recall_position / SEAL_SECTORS;
         for sibling in self.proof {
-            node = if index % 2 == 0 { keccak::pair(&node, sibling) } else { keccak::pair(sibling, &node) };
+            node = if index.is_multiple_of(2) { keccak::pair(&node, sibling) } else { keccak::pair(sibling, &node) };
             index /= 2;
         }
         node

@@ -48,7 +48,7 @@ impl Segment<'_> {
         if self.data.is_empty() {
             return refuse("", "data is empty");
         }
-        if self.data.len() % LEAF != 0 {
+        if !self.data.len().is_multiple_of(LEAF) {
             return refuse("", "invalid data length");
         }
         if self.file_size == 0 {

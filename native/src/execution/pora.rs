@@ -34,7 +34,7 @@ impl Precompile for PoraVerifier {
 
     fn call(&self, call: PrecompileCall<'_, '_>) -> PrecompileResult {
         let input = call.input;
-        if input.len() < HEAD || (input.len() - HEAD) % 32 != 0 || (input.len() - HEAD) / 32 > MAX_PROOF {
+        if input.len() < HEAD || !(input.len() - HEAD).is_multiple_of(32) || (input.len() - HEAD) / 32 > MAX_PROOF {
             return PrecompileResult::Fail(format!("{} bytes are no proof of random access", input.len()));
         }
         let gas_used = BASE_GAS + GAS_PER_SIBLING * ((input.len() - HEAD) / 32) as u64;

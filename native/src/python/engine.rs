@@ -475,9 +475,18 @@ impl Engine {
 
     /// Starts the JSON-RPC server. `dispatch(method, params_json, reply)` is called on one thread of the server for
     /// each call of a method in `methods`; it must return at once and answer through the reply, from any thread.
-    fn serve(&self, py: Python<'_>, config: &str, dispatch: Py<PyAny>, methods: Vec<String>) -> PyResult<Server> {
+    /// `http(request)` is called likewise for each request whose path a route of `config` covers.
+    #[pyo3(signature = (config, dispatch, methods, http=None))]
+    fn serve(
+        &self,
+        py: Python<'_>,
+        config: &str,
+        dispatch: Py<PyAny>,
+        methods: Vec<String>,
+        http: Option<Py<PyAny>>,
+    ) -> PyResult<Server> {
         let engine = self.native()?;
-        let server = work(py, || server::start(engine, config, dispatch, methods))?;
+        let server = work(py, || server::start(engine, config, dispatch, methods, http))?;
         match self.open.lock().as_mut() {
             Some(open) => open.servers.push(server.handle()),
             None => return Err(error("other", "the engine is closed")),

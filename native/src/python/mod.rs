@@ -4,6 +4,7 @@
 mod data;
 mod engine;
 mod errors;
+mod exchange;
 mod fixtures;
 mod keys;
 mod server;
@@ -15,8 +16,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("version", env!("CARGO_PKG_VERSION"))?;
     module.add("NativeError", module.py().get_type::<errors::NativeError>())?;
     module.add_class::<engine::Engine>()?;
-    module.add_class::<server::Server>()?;
-    module.add_class::<server::Reply>()?;
+    server::register(module)?;
     data::register(module)?;
     keys::register(module)?;
     fixtures::register(module)

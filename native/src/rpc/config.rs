@@ -9,7 +9,7 @@ pub struct RpcConfig {
     pub host: String,
     /// 0 picks a free port.
     pub port: u16,
-    /// Bytes of a request body or WebSocket message.
+    /// Bytes of a request body; of a WebSocket message, too, where that bound is smaller.
     pub max_body: usize,
     /// Calls of one batch.
     pub max_batch: usize,
@@ -38,8 +38,24 @@ pub struct RpcConfig {
     pub transfer_timeout_secs: u32,
     /// Seconds after which a silent connection is closed.
     pub idle_timeout_secs: u32,
+    /// Path prefixes that belong to the bridge; everything else is JSON-RPC.
+    pub routes: Vec<String>,
+    /// Further ports that answer like the first.
+    pub listen: Vec<Listen>,
     /// Keys for eth_accounts, eth_sign* and eth_sendTransaction.
     pub accounts: Accounts,
+}
+
+/// One further port.
+#[derive(Clone, Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Listen {
+    pub host: String,
+    /// 0 picks a free port.
+    pub port: u16,
+    /// Left out when it cannot be had, instead of ending the start.
+    #[serde(default)]
+    pub optional: bool,
 }
 
 impl Default for RpcConfig {
@@ -47,7 +63,7 @@ impl Default for RpcConfig {
         RpcConfig {
             host: "127.0.0.1".to_owned(),
             port: 8545,
-            max_body: 15 << 20,
+            max_body: 100 << 20,
             max_batch: 1_000,
             max_connections: 12_000,
             cors: vec!["*".to_owned()],
@@ -62,6 +78,8 @@ impl Default for RpcConfig {
             max_subscriptions: 1_000,
             transfer_timeout_secs: 60,
             idle_timeout_secs: 600,
+            routes: Vec::new(),
+            listen: Vec::new(),
             accounts: Accounts::None,
         }
     }

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::Arc;
@@ -56,8 +57,13 @@ impl Activity {
     }
 
     pub fn answer_ready(&self) {
+        let now = self.clock.now();
         self.answering.store(false, Ordering::Relaxed);
-        self.moved.store(self.clock.now(), Ordering::Relaxed);
+        self.moved.store(now, Ordering::Relaxed);
+        // What came meanwhile is the next request; its time starts when it can be read.
+        if self.receiving.load(Ordering::Relaxed) != 0 {
+            self.receiving.store(now, Ordering::Relaxed);
+        }
     }
 
     /// The connection became a WebSocket, served by `task` from now on.
@@ -101,9 +107,9 @@ impl Activity {
             let since = since.load(Ordering::Relaxed);
             since != 0 && now.saturating_sub(since) > limit
         };
+        let answering = self.answering.load(Ordering::Relaxed);
         beyond(&self.blocked, limits.transfer)
-            || beyond(&self.receiving, limits.transfer)
-            || (!self.answering.load(Ordering::Relaxed) && beyond(&self.moved, limits.idle))
+            || (!answering && (beyond(&self.receiving, limits.transfer) || beyond(&self.moved, limits.idle)))
     }
 }
 
@@ -121,10 +127,27 @@ pub struct Connections {
     open: Mutex<HashMap<u64, Arc<Activity>>>,
 }
 
+/// While it lives, the connection's request is being answered.
+pub struct Answering(Arc<Entry>);
+
+impl Answering {
+    pub fn begin(entry: &Arc<Entry>) -> Answering {
+        entry.activity.request_received();
+        Answering(Arc::clone(entry))
+    }
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.0.activity.answer_ready();
+    }
+}
+
 /// Takes a connection out of the list when it ends, however it ends.
 pub struct Entry {
     connections: Arc<Connections>,
     id: u64,
+    pub peer: Option<SocketAddr>,
     pub activity: Arc<Activity>,
 }
 
@@ -136,7 +159,7 @@ impl Drop for Entry {
 
 impl Connections {
     /// `None` when `max` are open already.
-    pub fn enter(self: &Arc<Connections>, id: u64, max: usize) -> Option<Entry> {
+    pub fn enter(self: &Arc<Connections>, id: u64, max: usize, peer: Option<SocketAddr>) -> Option<Entry> {
         let activity = Arc::new(Activity {
             clock: Arc::clone(&self.clock),
             moved: AtomicU32::new(self.clock.now()),
@@ -152,7 +175,7 @@ impl Connections {
         }
         open.insert(id, Arc::clone(&activity));
         drop(open);
-        Some(Entry { connections: Arc::clone(self), id, activity })
+        Some(Entry { connections: Arc::clone(self), id, peer, activity })
     }
 
     #[cfg(test)]
@@ -238,7 +261,7 @@ mod tests {
 
     fn entry() -> (Arc<Connections>, Entry) {
         let connections = Arc::new(Connections::default());
-        let entry = connections.enter(1, 1).unwrap();
+        let entry = connections.enter(1, 1, None).unwrap();
         (connections, entry)
     }
 
@@ -269,6 +292,22 @@ mod tests {
     }
 
     #[test]
+    fn a_request_that_waits_behind_a_long_answer_is_not_late() {
+        let (connections, entry) = entry();
+        let entry = Arc::new(entry);
+        let answering = Answering::begin(&entry);
+        // The next request comes while this one is answered.
+        entry.activity.read();
+        pass(&connections, 1_000);
+        assert!(!entry.activity.is_stale(LIMITS));
+        drop(answering);
+        pass(&connections, 10);
+        assert!(!entry.activity.is_stale(LIMITS));
+        pass(&connections, 1);
+        assert!(entry.activity.is_stale(LIMITS));
+    }
+
+    #[test]
     fn a_client_that_does_not_read_becomes_stale() {
         let (connections, entry) = entry();
         entry.activity.wrote::<usize>(&Poll::Pending);
@@ -281,9 +320,9 @@ mod tests {
     #[test]
     fn connections_are_bounded_and_leave_when_dropped() {
         let (connections, entry) = entry();
-        assert!(connections.enter(2, 1).is_none());
+        assert!(connections.enter(2, 1, None).is_none());
         drop(entry);
         assert_eq!(connections.count(), 0);
-        assert!(connections.enter(2, 1).is_some());
+        assert!(connections.enter(2, 1, None).is_some());
     }
 }

@@ -21,10 +21,10 @@ use super::wallet::{Wallet, WalletError};
 use crate::engine::Engine;
 use crate::state::View;
 
-/// What every method may use, shared by all connections.
+/// The chain and what every method on it may use, shared by all connections.
 pub struct Context {
     pub engine: Arc<Engine>,
-    pub config: RpcConfig,
+    pub config: Arc<RpcConfig>,
     pub wallet: Wallet,
     pub(super) eth: Caches,
     pub(super) filters: Filters,
@@ -38,7 +38,7 @@ impl Context {
         let filters = Filters::new(&config);
         Ok(Context {
             engine,
-            config,
+            config: Arc::new(config),
             wallet,
             eth: Caches::default(),
             filters,
@@ -54,7 +54,6 @@ impl Context {
 pub struct Scope<'c> {
     context: &'c Context,
     view: OnceCell<View>,
-    opened: Instant,
     deadline: Cell<Instant>,
     /// True while a method is tried on a connection's thread.
     attempted: Cell<bool>,
@@ -63,12 +62,10 @@ pub struct Scope<'c> {
 
 impl<'c> Scope<'c> {
     pub fn new(context: &'c Context) -> Scope<'c> {
-        let opened = Instant::now();
-        let deadline = opened + Duration::from_millis(context.config.call_timeout_ms);
+        let deadline = Instant::now() + Duration::from_millis(context.config.call_timeout_ms);
         Scope {
             context,
             view: OnceCell::new(),
-            opened,
             deadline: Cell::new(deadline),
             attempted: Cell::new(false),
             deferred: Cell::new(false),
@@ -115,10 +112,6 @@ impl<'c> Scope<'c> {
         }
         self.deferred.set(true);
         Err(self.timed_out())
-    }
-
-    pub(super) fn opened(&self) -> Instant {
-        self.opened
     }
 }
 

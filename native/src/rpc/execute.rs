@@ -3,15 +3,17 @@
 //! Calls of a batch run in their order. Short ones run where they are, sharing one view of the chain while they follow
 //! one another; long ones move to a bounded pool; neighbouring raw transactions become one submission to the pool.
 
+use std::cell::OnceCell;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::value::RawValue;
 use tokio::sync::Semaphore;
 
-use super::bridge::BridgeHandle;
+use super::bridge::{BridgeHandle, Caller};
+use super::config::RpcConfig;
 use super::dispatch::{run, Attempt, Context, Method, Row, Scope, Table};
 use super::error::RpcError;
 use super::json::Json;
@@ -26,6 +28,12 @@ const MAX_WAITING: usize = 512;
 /// geth's code for a response beyond the bound.
 const RESPONSE_TOO_LARGE: i64 = -32_003;
 
+/// Bytes from which reading a text is no short matter.
+const LARGE: usize = 1 << 20;
+
+/// The method that answers with or without a chain.
+const MODULES: &str = "rpc_modules";
+
 /// Methods that are no plain functions: they wait for a block, or belong to a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Special {
@@ -34,17 +42,27 @@ enum Special {
     SendTransaction,
     Subscribe,
     Unsubscribe,
-    Modules,
 }
 
-const SPECIALS: [(&str, Special); 6] = [
+const SPECIALS: [(&str, Special); 5] = [
     ("eth_sendRawTransaction", Special::SendRaw),
     ("eth_sendRawTransactionSync", Special::SendRawSync),
     ("eth_sendTransaction", Special::SendTransaction),
     ("eth_subscribe", Special::Subscribe),
     ("eth_unsubscribe", Special::Unsubscribe),
-    ("rpc_modules", Special::Modules),
 ];
+
+/// Runs `job`, whose time grows with `bytes`, so that the thread's other connections do not wait for it when it is
+/// long.
+pub(super) fn at_length<T>(bytes: usize, job: impl FnOnce() -> T) -> T {
+    use tokio::runtime::{Handle, RuntimeFlavor};
+    let elsewhere = bytes > LARGE
+        && Handle::try_current().is_ok_and(|handle| handle.runtime_flavor() == RuntimeFlavor::MultiThread);
+    match elsewhere {
+        true => tokio::task::block_in_place(job),
+        false => job(),
+    }
+}
 
 /// Bounds the calls that compute for long: as many at a time as there are cores, a limited number in line.
 struct HeavyPool {
@@ -87,19 +105,36 @@ impl HeavyPool {
     }
 }
 
-/// The native methods, the special ones and the bridge: everything that answers a request.
-pub struct Dispatcher {
+/// A chain and the native methods that read and write it.
+struct Chain {
     context: Arc<Context>,
     table: Table,
+}
+
+/// The native methods, the special ones and the bridge: everything that answers a request.
+pub struct Dispatcher {
+    config: Arc<RpcConfig>,
+    chain: Option<Chain>,
     heavy: HeavyPool,
     bridge: Option<BridgeHandle>,
 }
 
 enum Route<'d> {
-    Native(&'d Row),
-    Special(Special),
+    Native(&'d Chain, &'d Row),
+    Special(&'d Chain, Special),
+    Modules,
     Bridge(&'d BridgeHandle),
     Unknown,
+}
+
+/// The scope of calls that follow one another, opened by the first native one.
+#[derive(Default)]
+struct Scopes<'d>(OnceCell<Scope<'d>>);
+
+impl<'d> Scopes<'d> {
+    fn on(&self, chain: &'d Chain) -> &Scope<'d> {
+        self.0.get_or_init(|| Scope::new(&chain.context))
+    }
 }
 
 impl Dispatcher {
@@ -109,11 +144,23 @@ impl Dispatcher {
     }
 
     pub(super) fn with_tables(context: Arc<Context>, bridge: Option<BridgeHandle>, tables: &[&[Method]]) -> Dispatcher {
-        Dispatcher { context, table: Table::new(tables), heavy: HeavyPool::new(), bridge }
+        let config = Arc::clone(&context.config);
+        let chain = Some(Chain { context, table: Table::new(tables) });
+        Dispatcher { config, chain, heavy: HeavyPool::new(), bridge }
     }
 
-    pub fn context(&self) -> &Arc<Context> {
-        &self.context
+    /// Without a chain: only what `bridge` answers, and `rpc_modules`.
+    pub fn alone(config: RpcConfig, bridge: BridgeHandle) -> Dispatcher {
+        Dispatcher { config: Arc::new(config), chain: None, heavy: HeavyPool::new(), bridge: Some(bridge) }
+    }
+
+    pub fn config(&self) -> &RpcConfig {
+        &self.config
+    }
+
+    /// The chain that is served, if there is one.
+    pub fn context(&self) -> Option<&Arc<Context>> {
+        self.chain.as_ref().map(|chain| &chain.context)
     }
 
     pub fn bridge(&self) -> Option<&BridgeHandle> {
@@ -121,11 +168,16 @@ impl Dispatcher {
     }
 
     fn route(&self, name: &str) -> Route<'_> {
-        if let Some(row) = self.table.find(name) {
-            return Route::Native(row);
+        if let Some(chain) = &self.chain {
+            if let Some(row) = chain.table.find(name) {
+                return Route::Native(chain, row);
+            }
+            if let Some((_, special)) = SPECIALS.iter().find(|(special, _)| *special == name) {
+                return Route::Special(chain, *special);
+            }
         }
-        if let Some((_, special)) = SPECIALS.iter().find(|(special, _)| *special == name) {
-            return Route::Special(*special);
+        if name == MODULES {
+            return Route::Modules;
         }
         match &self.bridge {
             Some(bridge) if bridge.serves(name) => Route::Bridge(bridge),
@@ -135,7 +187,7 @@ impl Dispatcher {
 
     /// Runs one native or special method to its end on this thread, for callers inside the process. `params` is a JSON
     /// array; an empty string stands for none.
-    pub fn call_blocking(self: &Arc<Self>, name: &str, params: &str) -> Result<String, RpcError> {
+    pub fn call_blocking(&self, name: &str, params: &str) -> Result<String, RpcError> {
         let raw: Option<&RawValue> = match params.trim() {
             "" => None,
             text => Some(
@@ -145,22 +197,23 @@ impl Dispatcher {
         };
         let mut out = Json::new();
         match self.route(name) {
-            Route::Native(row) => run(&Scope::new(&self.context), &row.method(), raw, &mut out)?,
-            Route::Special(special) => tokio::runtime::Builder::new_current_thread()
+            Route::Native(chain, row) => run(&Scope::new(&chain.context), &row.method(), raw, &mut out)?,
+            Route::Modules => self.modules(&mut out),
+            Route::Special(chain, special) => tokio::runtime::Builder::new_current_thread()
                 .enable_time()
                 .build()
                 .map_err(|error| RpcError::internal(error.to_string()))?
-                .block_on(self.special(special, raw, None, &mut out))?,
+                .block_on(self.special(chain, special, raw, None, &mut out))?,
             Route::Bridge(_) | Route::Unknown => return Err(RpcError::method_not_found(name)),
         }
         Ok(out.into_string())
     }
 
-    /// Answers a body. `None`: it held notifications only. `session` is the WebSocket connection that asks, if any.
-    pub async fn answer(self: &Arc<Self>, body: &[u8], session: Option<&Arc<Session>>) -> Option<Vec<u8>> {
-        match request::parse(body, self.context.config.max_batch) {
-            Ok(Request::Single(item)) => self.single(item, session).await,
-            Ok(Request::Batch(items)) => self.batch(&items, session).await,
+    /// Answers a body. `None`: it held notifications only.
+    pub async fn answer(&self, body: &[u8], caller: Caller<'_>) -> Option<Vec<u8>> {
+        match at_length(body.len(), || request::parse(body, self.config.max_batch)) {
+            Ok(Request::Single(item)) => self.single(item, caller).await,
+            Ok(Request::Batch(items)) => self.batch(&items, caller).await,
             Err(error) => {
                 let mut out = Json::with_capacity(128);
                 respond_error(&mut out, None, &error);
@@ -169,20 +222,20 @@ impl Dispatcher {
         }
     }
 
-    async fn single(self: &Arc<Self>, item: Item<'_>, session: Option<&Arc<Session>>) -> Option<Vec<u8>> {
+    async fn single(&self, item: Item<'_>, caller: Caller<'_>) -> Option<Vec<u8>> {
         let mut out = Json::with_capacity(160);
-        if self.answer_here(&Scope::new(&self.context), &item, &mut out) {
+        if self.answer_here(&Scopes::default(), &item, &mut out) {
             return (!out.is_empty()).then(|| out.into_bytes());
         }
         let Ok(call) = item else { return None };
         let mut result = Json::new();
-        let outcome = self.elsewhere(&call, session, &mut result).await;
+        let outcome = self.elsewhere(&call, caller, &mut result).await;
         call.id?;
         write_response(&mut out, &call, outcome, &result);
         Some(out.into_bytes())
     }
 
-    async fn batch(self: &Arc<Self>, items: &[Item<'_>], session: Option<&Arc<Session>>) -> Option<Vec<u8>> {
+    async fn batch(&self, items: &[Item<'_>], caller: Caller<'_>) -> Option<Vec<u8>> {
         let mut out = Json::with_capacity(64 * items.len());
         out.byte(b'[');
         let mut next = 0;
@@ -192,13 +245,13 @@ impl Dispatcher {
                 Stopped::End => {}
                 Stopped::Slice => tokio::task::yield_now().await,
                 Stopped::Elsewhere => {
-                    let raws = self.raw_transactions(&items[next..]);
-                    if raws > 0 {
-                        self.batch_raw(&items[next..next + raws], &mut out).await;
+                    let raws = raw_transactions(&items[next..]);
+                    if let (Some(context), true) = (self.context(), raws > 0) {
+                        batch_raw(context, &items[next..next + raws], &mut out).await;
                         next += raws;
                     } else if let Ok(call) = &items[next] {
                         let mut result = Json::new();
-                        let outcome = self.elsewhere(call, session, &mut result).await;
+                        let outcome = self.elsewhere(call, caller, &mut result).await;
                         if call.id.is_some() {
                             separate(&mut out);
                             write_response(&mut out, call, outcome, &result);
@@ -217,16 +270,17 @@ impl Dispatcher {
 
     /// Answers items from `next` on while they are short.
     fn batch_here(&self, items: &[Item<'_>], next: &mut usize, out: &mut Json) -> Stopped {
-        let scope = Scope::new(&self.context);
+        let scopes = Scopes::default();
+        let opened = Instant::now();
         let begun = *next;
         while *next < items.len() {
             let start = out.len();
-            if out.len() > self.context.config.max_result {
+            if out.len() > self.config.max_result {
                 self.refuse_response(&items[*next], out);
             } else {
                 separate(out);
                 let before = out.len();
-                if !self.answer_here(&scope, &items[*next], out) {
+                if !self.answer_here(&scopes, &items[*next], out) {
                     out.truncate(start);
                     return Stopped::Elsewhere;
                 }
@@ -236,7 +290,7 @@ impl Dispatcher {
             }
             *next += 1;
             // The clock is read now and then: most calls are far shorter than a slice.
-            if (*next - begun).is_multiple_of(8) && scope.opened().elapsed() > SLICE {
+            if (*next - begun).is_multiple_of(8) && opened.elapsed() > SLICE {
                 return if *next < items.len() { Stopped::Slice } else { Stopped::End };
             }
         }
@@ -249,12 +303,12 @@ impl Dispatcher {
             Ok(Call { id, .. }) | Err(Invalid { id, .. }) => *id,
         };
         separate(out);
-        let bound = self.context.config.max_result;
+        let bound = self.config.max_result;
         respond_error(out, id, &RpcError::new(RESPONSE_TOO_LARGE, format!("response too large: over {bound} bytes")));
     }
 
     /// Writes the response if it can be had on this thread soon; `false` leaves the buffer as it was.
-    fn answer_here(&self, scope: &Scope<'_>, item: &Item<'_>, out: &mut Json) -> bool {
+    fn answer_here<'d>(&'d self, scopes: &Scopes<'d>, item: &Item<'_>, out: &mut Json) -> bool {
         let call = match item {
             Ok(call) => call,
             Err(invalid) => {
@@ -264,9 +318,9 @@ impl Dispatcher {
         };
         let start = out.len();
         match self.route(&call.method) {
-            Route::Native(row) => {
+            Route::Native(chain, row) => {
                 let mut offload = false;
-                respond(out, call.id, |out| match row.attempt(scope, call.params, out) {
+                respond(out, call.id, |out| match row.attempt(scopes.on(chain), call.params, out) {
                     Attempt::Done(outcome) => outcome,
                     Attempt::Offload => {
                         offload = true;
@@ -284,33 +338,32 @@ impl Dispatcher {
                 }
                 true
             }
-            Route::Special(_) | Route::Bridge(_) => false,
+            Route::Special(..) | Route::Modules | Route::Bridge(_) => false,
         }
     }
 
     /// Runs a call that takes its time, and appends the bare result.
-    async fn elsewhere(
-        self: &Arc<Self>,
-        call: &Call<'_>,
-        session: Option<&Arc<Session>>,
-        out: &mut Json,
-    ) -> Result<(), RpcError> {
+    async fn elsewhere(&self, call: &Call<'_>, caller: Caller<'_>, out: &mut Json) -> Result<(), RpcError> {
         match self.route(&call.method) {
-            Route::Native(row) => {
-                out.raw(self.offload(row.method(), call.params).await?);
+            Route::Native(chain, row) => {
+                out.raw(self.offload(chain, row.method(), call.params).await?);
                 Ok(())
             }
-            Route::Special(special) => self.special(special, call.params, session, out).await,
+            Route::Special(chain, special) => self.special(chain, special, call.params, caller.session, out).await,
+            Route::Modules => {
+                self.modules(out);
+                Ok(())
+            }
             Route::Bridge(bridge) => {
-                out.raw(bridge.call(&call.method, call.params).await?);
+                out.raw(bridge.call(&call.method, call.params, caller).await?);
                 Ok(())
             }
             Route::Unknown => Err(RpcError::method_not_found(&call.method)),
         }
     }
 
-    async fn offload(&self, method: Method, params: Option<&RawValue>) -> Result<Vec<u8>, RpcError> {
-        let context = Arc::clone(&self.context);
+    async fn offload(&self, chain: &Chain, method: Method, params: Option<&RawValue>) -> Result<Vec<u8>, RpcError> {
+        let context = Arc::clone(&chain.context);
         let params = params.map(RawValue::to_owned);
         let job = move || {
             let mut out = Json::new();
@@ -320,68 +373,66 @@ impl Dispatcher {
     }
 
     async fn special(
-        self: &Arc<Self>,
+        &self,
+        chain: &Chain,
         special: Special,
         params: Option<&RawValue>,
         session: Option<&Arc<Session>>,
         out: &mut Json,
     ) -> Result<(), RpcError> {
+        let context = &chain.context;
         match special {
-            Special::SendRaw => sending::send_raw(&self.context, params, out).await,
+            Special::SendRaw => sending::send_raw(context, params, out).await,
             Special::SendRawSync => {
-                let hash = sending::send_raw_sync(&self.context, params).await?;
+                let hash = sending::send_raw_sync(context, params).await?;
                 let receipt = format!("[\"{hash}\"]");
                 let raw: &RawValue =
                     serde_json::from_str(&receipt).map_err(|error| RpcError::internal(error.to_string()))?;
-                let row = self
+                let row = chain
                     .table
                     .find("eth_getTransactionReceipt")
                     .ok_or_else(|| RpcError::method_not_found("eth_getTransactionReceipt"))?;
-                run(&Scope::new(&self.context), &row.method(), Some(raw), out)
+                run(&Scope::new(context), &row.method(), Some(raw), out)
             }
             Special::SendTransaction => {
-                let context = Arc::clone(&self.context);
+                let shared = Arc::clone(context);
                 let params = params.map(RawValue::to_owned);
-                let hash = self.heavy.run(move || sending::fill_and_submit(&context, params.as_deref())).await??;
-                sending::wait_for_block(&self.context, hash).await?;
+                let hash = self.heavy.run(move || sending::fill_and_submit(&shared, params.as_deref())).await??;
+                sending::wait_for_block(context, hash).await?;
                 out.hex(hash);
                 Ok(())
             }
-            Special::Subscribe => session_of(session)?.subscribe(&self.context, params, out),
-            Special::Unsubscribe => session_of(session)?.unsubscribe(&self.context, params, out),
-            Special::Modules => {
-                self.modules(out);
-                Ok(())
-            }
-        }
-    }
-
-    /// How many of the first items are raw submissions: they go into the pool as one.
-    fn raw_transactions(&self, items: &[Item<'_>]) -> usize {
-        items.iter().take_while(|item| item.as_ref().is_ok_and(|call| call.method == "eth_sendRawTransaction")).count()
-    }
-
-    async fn batch_raw(self: &Arc<Self>, items: &[Item<'_>], out: &mut Json) {
-        let calls: Vec<&Call<'_>> = items.iter().filter_map(|item| item.as_ref().ok()).collect();
-        let params: Vec<Option<&RawValue>> = calls.iter().map(|call| call.params).collect();
-        let outcomes = sending::send_raw_many(&self.context, &params).await;
-        for (call, outcome) in calls.iter().zip(outcomes).filter(|(call, _)| call.id.is_some()) {
-            separate(out);
-            respond(out, call.id, |out| outcome.map(|hash| out.hex(hash)));
+            Special::Subscribe => session_of(session)?.subscribe(context, params, out),
+            Special::Unsubscribe => session_of(session)?.unsubscribe(context, params, out),
         }
     }
 
     /// rpc_modules: every namespace that answers here.
     fn modules(&self, out: &mut Json) {
         let bridged = self.bridge.as_ref().map(BridgeHandle::method_names).unwrap_or_default();
-        let native = self.table.names().chain(SPECIALS.iter().map(|(name, _)| *name));
-        let names = native.chain(bridged.iter().map(String::as_str));
+        let native = self.chain.iter().flat_map(|chain| chain.table.names().chain(SPECIALS.map(|(name, _)| name)));
+        let names = native.chain([MODULES]).chain(bridged.iter().map(String::as_str));
         let spaces: BTreeSet<&str> = names.filter_map(|name| name.split_once('_').map(|(space, _)| space)).collect();
         let mut object = out.object();
         for space in spaces {
             object.field(space).string("1.0");
         }
         object.end();
+    }
+}
+
+/// How many of the first items are raw submissions: they go into the pool as one.
+fn raw_transactions(items: &[Item<'_>]) -> usize {
+    items.iter().take_while(|item| item.as_ref().is_ok_and(|call| call.method == "eth_sendRawTransaction")).count()
+}
+
+async fn batch_raw(context: &Context, items: &[Item<'_>], out: &mut Json) {
+    let calls: Vec<&Call<'_>> = items.iter().filter_map(|item| item.as_ref().ok()).collect();
+    let params: Vec<Option<&RawValue>> = calls.iter().map(|call| call.params).collect();
+    let outcomes = sending::send_raw_many(context, &params).await;
+    for (call, outcome) in calls.iter().zip(outcomes).filter(|(call, _)| call.id.is_some()) {
+        separate(out);
+        respond(out, call.id, |out| outcome.map(|hash| out.hex(hash)));
     }
 }
 

@@ -28,6 +28,7 @@ pub mod error;
 pub mod eth;
 pub mod execute;
 mod filters;
+pub mod http;
 pub mod json;
 mod net;
 pub mod params;
@@ -41,13 +42,14 @@ mod txpool;
 pub mod wallet;
 mod ws;
 
-pub use bridge::{Bridge, Reply};
-pub use config::{Accounts, RpcConfig};
+pub use bridge::{Bridge, Caller, Reply};
+pub use config::{Accounts, Listen, RpcConfig};
 pub use dispatch::{method, Class, Context, Method, Scope};
 pub use error::RpcError;
 pub use execute::Dispatcher;
 pub use json::Json;
 pub use params::Params;
+pub use pubsub::Push;
 pub use server::{ServeError, Server};
 
 /// Every native method.

@@ -80,13 +80,16 @@ impl Session {
         self.queued_bytes.fetch_sub(message.len(), Ordering::Relaxed);
     }
 
-    fn push(&self, message: Bytes) {
+    /// False when the connection does not take it; one that lags is on its way out then.
+    fn push(&self, message: Bytes) -> bool {
         let length = message.len();
         let queued = self.queued_bytes.fetch_add(length, Ordering::Relaxed);
-        if queued + length > QUEUE_BYTES || self.queue.try_send(message).is_err() {
+        let taken = queued + length <= QUEUE_BYTES && self.queue.try_send(message).is_ok();
+        if !taken {
             self.queued_bytes.fetch_sub(length, Ordering::Relaxed);
             self.overrun.notify_one();
         }
+        taken
     }
 
     /// eth_subscribe.
@@ -153,6 +156,26 @@ impl Session {
         for id in mine {
             all.remove(&id);
         }
+    }
+}
+
+/// Sends notifications of a bridged method's own over the connection that called it.
+#[derive(Clone)]
+pub struct Push(Arc<Session>);
+
+impl Push {
+    pub fn new(session: &Arc<Session>) -> Push {
+        Push(Arc::clone(session))
+    }
+
+    /// Queues one notification, a whole JSON text. False when the connection has closed, or is closed now because it
+    /// lags too far behind.
+    pub fn send(&self, notification: String) -> bool {
+        self.0.push(notification.into())
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.0.queue.is_closed()
     }
 }
 

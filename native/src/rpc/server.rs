@@ -1,12 +1,12 @@
-//! The listener and HTTP: one port for POST requests and WebSocket upgrades.
+//! The listeners and HTTP: POST requests, WebSocket upgrades and the routes of handlers, on every port alike.
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Full};
+use http_body_util::BodyExt;
 use hyper::body::{Body, Bytes, Incoming};
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::service::service_fn;
@@ -16,11 +16,13 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
-use super::bridge::{Bridge, BridgeHandle};
-use super::connection::{Activity, Connections, Limits, Watched};
+use super::bridge::{Bridge, BridgeHandle, Caller};
+use super::config::{Listen, RpcConfig};
+use super::connection::{Answering, Connections, Entry, Limits, Watched};
 use super::dispatch::Context;
-use super::error::{RpcError, INVALID_REQUEST};
+use super::error::{RpcError, INTERNAL, INVALID_REQUEST};
 use super::execute::Dispatcher;
+use super::http::{Exchange, Payload, Responder, Routes};
 use super::json::Json;
 use super::request::respond_error;
 use super::{net, pubsub, ws};
@@ -43,6 +45,8 @@ pub enum ServeError {
     PortTaken { host: String, port: u16 },
     #[error("cannot listen on {host}:{port}: {reason}")]
     Listen { host: String, port: u16, reason: String },
+    #[error("{0}")]
+    Route(String),
     #[error("cannot start the server: {0}")]
     Start(#[from] io::Error),
 }
@@ -52,6 +56,8 @@ pub struct Server {
     runtime: Option<Runtime>,
     dispatcher: Arc<Dispatcher>,
     address: SocketAddr,
+    /// Of the further ports, in their order; `None` for an optional one that could not be had.
+    listening: Vec<Option<SocketAddr>>,
     stop: watch::Sender<bool>,
 }
 
@@ -60,6 +66,8 @@ pub(super) struct Shared {
     pub dispatcher: Arc<Dispatcher>,
     origins: Origins,
     bodies: AtomicUsize,
+    connections: Arc<Connections>,
+    next_connection: AtomicU64,
 }
 
 impl Server {
@@ -69,8 +77,7 @@ impl Server {
         bridge: Option<Arc<dyn Bridge>>,
         methods: Vec<String>,
     ) -> Result<Server, ServeError> {
-        let timeout = Duration::from_millis(context.config.bridge_timeout_ms);
-        let bridge = bridge.map(|bridge| BridgeHandle::start(bridge, methods, timeout)).transpose()?;
+        let bridge = bridge.map(|bridge| start_bridge(&context.config, bridge, methods)).transpose()?;
         // In this order no block falls between the two.
         let last = context.engine.head().header.number;
         let events = context.engine.subscribe();
@@ -81,9 +88,15 @@ impl Server {
         Ok(server)
     }
 
+    /// Listens and serves without a chain: `methods` and the routes of `bridge` only.
+    pub fn start_alone(config: RpcConfig, bridge: Arc<dyn Bridge>, methods: Vec<String>) -> Result<Server, ServeError> {
+        let bridge = start_bridge(&config, bridge, methods)?;
+        Server::serve(Arc::new(Dispatcher::alone(config, bridge)))
+    }
+
     /// Serves without watching the chain.
     pub(super) fn serve(dispatcher: Arc<Dispatcher>) -> Result<Server, ServeError> {
-        let config = &dispatcher.context().config;
+        let config = dispatcher.config();
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(cores.clamp(2, 8))
@@ -93,26 +106,36 @@ impl Server {
             .thread_keep_alive(Duration::from_secs(5))
             .enable_all()
             .build()?;
-        let listener = {
+        let (listener, further) = {
             let _inside = runtime.enter();
-            listen(&config.host, config.port)?
+            (listen(&config.host, config.port)?, listen_further(&config.listen)?)
         };
         let address = listener.local_addr()?;
+        let addresses = further.iter().map(|listener| listener.as_ref().map(TcpListener::local_addr).transpose());
+        let listening: Vec<Option<SocketAddr>> = addresses.collect::<io::Result<_>>()?;
         let (stop, stopped) = watch::channel(false);
         let shared = Arc::new(Shared {
             dispatcher: Arc::clone(&dispatcher),
             origins: Origins::new(&config.cors),
             bodies: AtomicUsize::new(0),
+            connections: Arc::default(),
+            next_connection: AtomicU64::new(0),
         });
-        let connections = Arc::new(Connections::default());
         let limits = Limits { transfer: config.transfer_timeout_secs, idle: config.idle_timeout_secs };
-        runtime.spawn(watch_connections(Arc::clone(&connections), limits));
-        runtime.spawn(accept(listener, shared, connections, config.max_connections, stopped));
-        Ok(Server { runtime: Some(runtime), dispatcher, address, stop })
+        runtime.spawn(watch_connections(Arc::clone(&shared.connections), limits));
+        for listener in std::iter::once(listener).chain(further.into_iter().flatten()) {
+            runtime.spawn(accept(listener, Arc::clone(&shared), stopped.clone()));
+        }
+        Ok(Server { runtime: Some(runtime), dispatcher, address, listening, stop })
     }
 
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Addresses of the further ports, in the order of the configuration.
+    pub fn listening(&self) -> &[Option<SocketAddr>] {
+        &self.listening
     }
 
     /// `http://host:port`, as clients write it.
@@ -134,7 +157,16 @@ impl Server {
         }
     }
 
-    /// Frees the port and ends every connection. Calls that compute are waited for briefly.
+    /// Replaces the path prefixes that the bridge answers.
+    pub fn set_routes(&self, routes: Vec<String>) -> Result<(), ServeError> {
+        let routes = Routes::new(routes).map_err(ServeError::Route)?;
+        if let Some(bridge) = self.dispatcher.bridge() {
+            bridge.set_routes(routes);
+        }
+        Ok(())
+    }
+
+    /// Frees the ports and ends every connection. Calls that compute are waited for briefly.
     pub fn close(&mut self) {
         self.stop.send_replace(true);
         if let Some(runtime) = self.runtime.take() {
@@ -147,6 +179,21 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.close();
     }
+}
+
+fn start_bridge(config: &RpcConfig, bridge: Arc<dyn Bridge>, methods: Vec<String>) -> Result<BridgeHandle, ServeError> {
+    let routes = Routes::new(config.routes.iter().cloned()).map_err(ServeError::Route)?;
+    let bridge = BridgeHandle::start(bridge, methods, Duration::from_millis(config.bridge_timeout_ms))?;
+    bridge.set_routes(routes);
+    Ok(bridge)
+}
+
+fn listen_further(wanted: &[Listen]) -> Result<Vec<Option<TcpListener>>, ServeError> {
+    let open = |wanted: &Listen| match listen(&wanted.host, wanted.port) {
+        Err(_) if wanted.optional => Ok(None),
+        outcome => outcome.map(Some),
+    };
+    wanted.iter().map(open).collect()
 }
 
 fn listen(host: &str, port: u16) -> Result<TcpListener, ServeError> {
@@ -179,17 +226,12 @@ async fn watch_connections(connections: Arc<Connections>, limits: Limits) {
     }
 }
 
-async fn accept(
-    listener: TcpListener,
-    shared: Arc<Shared>,
-    connections: Arc<Connections>,
-    max: usize,
-    mut stopped: watch::Receiver<bool>,
-) {
-    for id in 0u64.. {
-        let stream = tokio::select! {
+async fn accept(listener: TcpListener, shared: Arc<Shared>, mut stopped: watch::Receiver<bool>) {
+    let max = shared.dispatcher.config().max_connections;
+    loop {
+        let (stream, peer) = tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => stream,
+                Ok(accepted) => accepted,
                 Err(_) => {
                     // Out of file descriptors, most likely: one that closes makes room.
                     tokio::time::sleep(Duration::from_millis(20)).await;
@@ -198,8 +240,9 @@ async fn accept(
             },
             _ = stopped.changed() => return,
         };
+        let id = shared.next_connection.fetch_add(1, Ordering::Relaxed);
         // Beyond the bound the connection is closed at once; the client may try again.
-        let Some(entry) = connections.enter(id, max) else { continue };
+        let Some(entry) = shared.connections.enter(id, max, Some(peer)) else { continue };
         let activity = Arc::clone(&entry.activity);
         let shared = Arc::clone(&shared);
         let task = tokio::spawn(async move {
@@ -210,7 +253,7 @@ async fn accept(
     }
 }
 
-async fn serve_connection(stream: TcpStream, shared: Arc<Shared>, entry: Arc<super::connection::Entry>) {
+async fn serve_connection(stream: TcpStream, shared: Arc<Shared>, entry: Arc<Entry>) {
     // Only speed is lost where the option is refused.
     let _ = stream.set_nodelay(true);
     let io = TokioIo::new(Watched::new(stream, Arc::clone(&entry.activity)));
@@ -221,87 +264,138 @@ async fn serve_connection(stream: TcpStream, shared: Arc<Shared>, entry: Arc<sup
     });
     // A connection that breaks concerns its client alone.
     let _ = hyper::server::conn::http1::Builder::new()
-        .pipeline_flush(true)
+        // One write per answer. Not `pipeline_flush`: it lifts hyper's bound on what a slow client leaves unread.
+        .writev(false)
         .max_buf_size(MAX_HEAD)
         .serve_connection(io, service)
         .with_upgrades()
         .await;
 }
 
-type Answer = Response<Full<Bytes>>;
+type Answer = Response<Payload>;
 
 /// An error ends the connection without an answer: the client has gone.
-async fn handle(
-    request: Request<Incoming>,
-    shared: Arc<Shared>,
-    entry: Arc<super::connection::Entry>,
-) -> Result<Answer, hyper::Error> {
+async fn handle(request: Request<Incoming>, shared: Arc<Shared>, entry: Arc<Entry>) -> Result<Answer, hyper::Error> {
     let origin = request.headers().get(header::ORIGIN).cloned();
     if origin.as_ref().is_some_and(|origin| !shared.origins.allow(origin)) {
         return Ok(plain(StatusCode::FORBIDDEN, "this origin is not allowed\n"));
     }
-    let mut answer = match *request.method() {
-        Method::POST => post(request, &shared, &entry.activity).await?,
-        Method::OPTIONS => shared.origins.preflight(request.headers()),
-        Method::GET | Method::HEAD if hyper_tungstenite::is_upgrade_request(&request) => {
-            ws::upgrade(request, &shared, entry)
-        }
-        Method::GET | Method::HEAD => {
-            let text = format!("{} JSON-RPC: POST a request, or open a WebSocket here.\n", net::client());
-            plain(StatusCode::OK, text)
-        }
-        _ => {
-            let mut answer = plain(StatusCode::METHOD_NOT_ALLOWED, "use POST\n");
-            answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST, GET, HEAD, OPTIONS"));
-            answer
-        }
-    };
+    let mut answer = answer(request, &shared, entry).await?;
     if let Some(origin) = origin {
         shared.origins.mark(answer.headers_mut(), origin);
     }
     Ok(answer)
 }
 
-async fn post(request: Request<Incoming>, shared: &Shared, activity: &Activity) -> Result<Answer, hyper::Error> {
+async fn answer(request: Request<Incoming>, shared: &Arc<Shared>, entry: Arc<Entry>) -> Result<Answer, hyper::Error> {
+    let bridge = shared.dispatcher.bridge();
+    let route = bridge.and_then(|bridge| bridge.route(request.uri().path()));
+    let read = matches!(*request.method(), Method::GET | Method::HEAD);
+    if read && hyper_tungstenite::is_upgrade_request(&request) {
+        return Ok(ws::upgrade(request, shared, entry));
+    }
+    if *request.method() == Method::OPTIONS {
+        return Ok(shared.origins.preflight(request.headers(), route.is_some()));
+    }
+    if let (Some(bridge), Some(route)) = (bridge, route) {
+        return exchange(request, shared, &entry, bridge, route).await;
+    }
+    if *request.method() == Method::POST {
+        return post(request, shared, &entry).await;
+    }
+    if read {
+        let text = format!("{} JSON-RPC: POST a request, or open a WebSocket here.\n", net::client());
+        return Ok(plain(StatusCode::OK, text));
+    }
+    let mut refusal = plain(StatusCode::METHOD_NOT_ALLOWED, "use POST\n");
+    refusal.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST, GET, HEAD, OPTIONS"));
+    Ok(refusal)
+}
+
+async fn post(request: Request<Incoming>, shared: &Arc<Shared>, entry: &Entry) -> Result<Answer, hyper::Error> {
     if let Some(refusal) = shared.origins.check_content_type(request.headers()) {
         return Ok(refusal);
     }
-    let mut held = Held { bodies: &shared.bodies, bytes: 0 };
-    let body = match receive(request.into_body(), shared.dispatcher.context().config.max_body, &mut held).await? {
+    let (head, body) = request.into_parts();
+    let mut held = Held { shared: Arc::clone(shared), bytes: 0 };
+    let body = match receive(body, shared.dispatcher.config().max_body, &mut held).await? {
         Ok(body) => body,
         Err(refusal) => return Ok(refusal),
     };
-    activity.request_received();
-    let answer = shared.dispatcher.answer(&body, None).await;
-    activity.answer_ready();
+    let agent = head.headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok());
+    let caller = Caller { agent, peer: entry.peer, session: None };
+    entry.activity.request_received();
+    let answer = shared.dispatcher.answer(&body, caller).await;
+    entry.activity.answer_ready();
     Ok(match answer {
         Some(json) => json_answer(StatusCode::OK, json),
         None => empty(StatusCode::NO_CONTENT),
     })
 }
 
+/// Hands a request for a route to the bridge, and passes on its answer.
+async fn exchange(
+    request: Request<Incoming>,
+    shared: &Arc<Shared>,
+    entry: &Arc<Entry>,
+    bridge: &BridgeHandle,
+    route: Box<str>,
+) -> Result<Answer, hyper::Error> {
+    let (head, body) = request.into_parts();
+    let mut held = Held { shared: Arc::clone(shared), bytes: 0 };
+    let body = match receive(body, shared.dispatcher.config().max_body, &mut held).await? {
+        Ok(body) => body,
+        Err(refusal) => return Ok(refusal),
+    };
+    let answering = Answering::begin(entry);
+    let (responder, answer) = Responder::new(&head.method, bridge.timeout());
+    let taken = bridge.exchange(Exchange {
+        path: head.uri.path().into(),
+        query: head.uri.query().unwrap_or_default().into(),
+        method: head.method,
+        route,
+        headers: head.headers,
+        peer: entry.peer,
+        body,
+        held: Box::new(held),
+        responder,
+        wakes: bridge.wakes(),
+    });
+    if !taken {
+        return Ok(failure(StatusCode::SERVICE_UNAVAILABLE, "too many requests wait already; try again later"));
+    }
+    Ok(match tokio::time::timeout(bridge.timeout(), answer).await {
+        Ok(Ok(mut answer)) => {
+            answer.body_mut().answered_by(answering);
+            answer
+        }
+        Ok(Err(_)) => failure(StatusCode::INTERNAL_SERVER_ERROR, "the handler ended without an answer"),
+        Err(_) => failure(StatusCode::GATEWAY_TIMEOUT, "the handler did not answer in time"),
+    })
+}
+
 /// A share of the budget for bodies, given back when the request is done.
-struct Held<'a> {
-    bodies: &'a AtomicUsize,
+struct Held {
+    shared: Arc<Shared>,
     bytes: usize,
 }
 
-impl Held<'_> {
+impl Held {
     /// False when the budget is spent.
     fn take(&mut self, bytes: usize) -> bool {
         self.bytes += bytes;
-        self.bodies.fetch_add(bytes, Ordering::Relaxed) + bytes <= BODY_BUDGET
+        self.shared.bodies.fetch_add(bytes, Ordering::Relaxed) + bytes <= BODY_BUDGET
     }
 }
 
-impl Drop for Held<'_> {
+impl Drop for Held {
     fn drop(&mut self) {
-        self.bodies.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.shared.bodies.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
 /// Reads a body of at most `max` bytes; a longer one is refused by its announced length before it is read.
-async fn receive(mut body: Incoming, max: usize, held: &mut Held<'_>) -> Result<Result<Bytes, Answer>, hyper::Error> {
+async fn receive(mut body: Incoming, max: usize, held: &mut Held) -> Result<Result<Bytes, Answer>, hyper::Error> {
     let announced = body.size_hint().lower();
     if announced > max as u64 {
         return Ok(Err(too_large(max)));
@@ -345,22 +439,29 @@ fn refuse(status: StatusCode, message: String) -> Answer {
     answer
 }
 
+/// A request was understood, and its handler failed.
+fn failure(status: StatusCode, message: &'static str) -> Answer {
+    let mut out = Json::with_capacity(160);
+    respond_error(&mut out, None, &RpcError::new(INTERNAL, message));
+    json_answer(status, out.into_bytes())
+}
+
 fn json_answer(status: StatusCode, json: Vec<u8>) -> Answer {
-    let mut answer = Response::new(Full::new(Bytes::from(json)));
+    let mut answer = Response::new(Payload::whole(json));
     *answer.status_mut() = status;
     answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     answer
 }
 
 pub(super) fn plain(status: StatusCode, text: impl Into<Bytes>) -> Answer {
-    let mut answer = Response::new(Full::new(text.into()));
+    let mut answer = Response::new(Payload::whole(text));
     *answer.status_mut() = status;
     answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     answer
 }
 
 fn empty(status: StatusCode) -> Answer {
-    let mut answer = Response::new(Full::default());
+    let mut answer = Response::new(Payload::default());
     *answer.status_mut() = status;
     answer
 }
@@ -401,11 +502,15 @@ impl Origins {
         Some(refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, "content type must be application/json".to_owned()))
     }
 
-    fn preflight(&self, asked: &HeaderMap) -> Answer {
+    fn preflight(&self, asked: &HeaderMap, is_route: bool) -> Answer {
         let mut answer = empty(StatusCode::NO_CONTENT);
         let headers = answer.headers_mut();
-        headers.insert(header::ALLOW, HeaderValue::from_static("POST, GET, HEAD, OPTIONS"));
-        headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("POST, GET, OPTIONS"));
+        let verbs = HeaderValue::from_static(match is_route {
+            true => "POST, GET, HEAD, PUT, DELETE, OPTIONS",
+            false => "POST, GET, HEAD, OPTIONS",
+        });
+        headers.insert(header::ALLOW, verbs.clone());
+        headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, verbs);
         let wanted = asked.get(header::ACCESS_CONTROL_REQUEST_HEADERS).cloned();
         headers.insert(
             header::ACCESS_CONTROL_ALLOW_HEADERS,

@@ -7,9 +7,8 @@ use std::time::Duration;
 
 use futures_util::stream::FuturesUnordered;
 use futures_util::{SinkExt, StreamExt};
-use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
-use hyper::{Request, Response, StatusCode};
+use hyper::{header, Request, Response, StatusCode};
 use hyper_tungstenite::tungstenite::error::CapacityError;
 use hyper_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use hyper_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
@@ -17,8 +16,10 @@ use hyper_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 use hyper_tungstenite::{HyperWebsocket, HyperWebsocketStream};
 use tokio::sync::mpsc;
 
+use super::bridge::Caller;
 use super::connection::Entry;
 use super::execute::Dispatcher;
+use super::http::Payload;
 use super::pubsub::Session;
 use super::server::{plain, Shared};
 
@@ -26,42 +27,42 @@ use super::server::{plain, Shared};
 const MAX_IN_FLIGHT: usize = 32;
 /// Silence after which the peer is asked whether it is there.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
+/// Bytes of a message at most: unlike bodies, messages share no budget of memory.
+const MAX_MESSAGE: usize = 16 << 20;
 /// Notifications written between two flushes.
 const BURST: usize = 64;
 
 /// Answers the handshake and serves the connection in a task of its own.
-pub(super) fn upgrade(
-    mut request: Request<Incoming>,
-    shared: &Arc<Shared>,
-    entry: Arc<Entry>,
-) -> Response<Full<Bytes>> {
-    let max = shared.dispatcher.context().config.max_body;
+pub(super) fn upgrade(mut request: Request<Incoming>, shared: &Arc<Shared>, entry: Arc<Entry>) -> Response<Payload> {
+    let max = shared.dispatcher.config().max_body.min(MAX_MESSAGE);
     let config = WebSocketConfig::default()
         .max_message_size(Some(max))
         .max_frame_size(Some(max))
         .read_buffer_size(16 << 10)
         .write_buffer_size(16 << 10);
+    let agent = request.headers().get(header::USER_AGENT).and_then(|agent| agent.to_str().ok()).map(Box::<str>::from);
     match hyper_tungstenite::upgrade(&mut request, Some(config)) {
         Ok((response, socket)) => {
             let dispatcher = Arc::clone(&shared.dispatcher);
             let activity = Arc::clone(&entry.activity);
             let task = tokio::spawn(async move {
-                serve(socket, &dispatcher).await;
+                serve(socket, &dispatcher, agent, &entry).await;
                 drop(entry);
             });
             activity.upgraded(task.abort_handle());
-            response
+            response.map(|_| Payload::default())
         }
         Err(error) => plain(StatusCode::BAD_REQUEST, format!("no WebSocket handshake: {error}\n")),
     }
 }
 
-async fn serve(socket: HyperWebsocket, dispatcher: &Arc<Dispatcher>) {
+async fn serve(socket: HyperWebsocket, dispatcher: &Arc<Dispatcher>, agent: Option<Box<str>>, entry: &Entry) {
     let Ok(mut socket) = socket.await else { return };
     let (session, drain) = Session::open();
     let session = Open { session, dispatcher };
+    let caller = Caller { agent: agent.as_deref(), peer: entry.peer, session: Some(&session.session) };
     tokio::select! {
-        _ = converse(&mut socket, dispatcher, &session.session, drain) => {}
+        _ = converse(&mut socket, dispatcher, &session.session, caller, drain) => {}
         // The peer does not read: a farewell would not get through either.
         () = session.session.overrun() => {}
     }
@@ -75,14 +76,17 @@ struct Open<'d> {
 
 impl Drop for Open<'_> {
     fn drop(&mut self) {
-        self.session.close(self.dispatcher.context());
+        if let Some(context) = self.dispatcher.context() {
+            self.session.close(context);
+        }
     }
 }
 
 async fn converse(
     socket: &mut HyperWebsocketStream,
     dispatcher: &Arc<Dispatcher>,
-    session: &Arc<Session>,
+    session: &Session,
+    caller: Caller<'_>,
     mut drain: mpsc::Receiver<Bytes>,
 ) -> Result<(), Error> {
     let mut in_flight = FuturesUnordered::new();
@@ -116,8 +120,7 @@ async fn converse(
                     }
                     Some(Err(error)) => return farewell(socket, error).await,
                 };
-                let (dispatcher, session) = (Arc::clone(dispatcher), Arc::clone(session));
-                let mut answer = Box::pin(async move { dispatcher.answer(&body, Some(&session)).await });
+                let mut answer = Box::pin(async move { dispatcher.answer(&body, caller).await });
                 // Short calls are done by now, and their answers keep the order of the questions.
                 match std::future::poll_fn(|cx| Poll::Ready(answer.as_mut().poll(cx))).await {
                     Poll::Ready(Some(json)) => socket.send(text(json)).await?,

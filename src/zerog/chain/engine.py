@@ -256,11 +256,26 @@ class ChainEngine:
         config: Mapping[str, Any],
         dispatch: Callable[[str, bytes, _native.Reply], None],
         methods: list[str],
+        http: Callable[[_native.HttpRequest], None] | None = None,
     ) -> _native.Server:
-        """Starts the JSON-RPC server; ``methods`` are answered through ``dispatch``."""
+        """Starts the server; ``methods`` are answered through ``dispatch``, the path prefixes in
+        ``config["routes"]`` through ``http``. Both return soon."""
         with native_errors():
-            return self.native.serve(msgspec.json.encode(config).decode(), dispatch, methods)
+            return self.native.serve(msgspec.json.encode(config).decode(), dispatch, methods, http)
 
     def close(self) -> None:
         """Flushes and closes; calls that wait return ``"closed"``."""
         self.native.close()
+
+
+def serve_alone(
+    config: Mapping[str, Any],
+    dispatch: Callable[[str, bytes, _native.Reply], None],
+    methods: list[str],
+    http: Callable[[_native.HttpRequest], None] | None = None,
+) -> _native.Server:
+    """The server of `ChainEngine.serve` without a chain: only ``methods`` and routes answer."""
+    from zerog import _native
+
+    with native_errors():
+        return _native.serve_alone(msgspec.json.encode(config).decode(), dispatch, methods, http)

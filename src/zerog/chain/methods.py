@@ -10,23 +10,137 @@ the parameters; annotations say how each is decoded::
         ...
 
 A missing, superfluous or malformed parameter is answered with -32602 and a text that names the
-parameter, what was expected and what came, before the method runs.
+parameter, what was expected and what came, before the method runs. Parameters may come as an array
+or by name; names are accepted in camelCase and in snake_case.
+
+While a method runs, `CALL` tells who called. Handlers of HTTP routes get an `HttpExchange`.
 """
 
 from __future__ import annotations
 
 import inspect
 import types
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Annotated, Any, Generic, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Generic, Protocol, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from zerog.errors import InvalidParams
 
 Service = TypeVar("Service")
 Decoder = Callable[[Any], Any]
+Buffer = bytes | bytearray | memoryview
 _MAX_SHOWN = 80
 _HEX_DIGITS = frozenset("0123456789abcdefABCDEF")
+
+
+class Push(Protocol):
+    """Sends notifications over the WebSocket connection of a call; any thread, never blocks."""
+
+    @property
+    def closed(self) -> bool:
+        """True when the connection has ended."""
+        ...
+
+    def send(self, notification_json: bytes) -> bool:
+        """Queues one notification, a whole JSON text. False when the connection has ended, or ends
+        now because it lags too far behind."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Who called a method: User-Agent header, address and port, and the way to send notifications,
+    which WebSocket calls have. All ``None`` for a call from inside the process."""
+
+    agent: str | None = None
+    peer: str | None = None
+    push: Push | None = None
+
+
+_NOBODY = Call()
+CALL: ContextVar[Call] = ContextVar("call", default=_NOBODY)
+"""The call that is being answered."""
+
+
+class HttpStream(Protocol):
+    """An answer that is sent piece by piece, by one task."""
+
+    async def write(self, data: Buffer) -> bool:
+        """Sends a piece and waits while the client is slow. False when it has gone: stop then."""
+        ...
+
+    async def finish(self) -> None:
+        """Ends the answer. Without it the client sees a broken connection."""
+        ...
+
+
+class HttpExchange(Protocol):
+    """A request for a route, and the one answer to it.
+
+    An exception before the answer is answered: `RpcError` with the status that fits its code, others
+    with 500; the body is ``{"error": {"code", "message", "data"?}}``.
+    """
+
+    @property
+    def method(self) -> str:
+        """GET, HEAD, POST, …; an answer to HEAD is made as for GET, its body is not sent."""
+        ...
+
+    @property
+    def path(self) -> str:
+        """As it came: percent-encoded, not normalised, of a stranger's choice."""
+        ...
+
+    @property
+    def query(self) -> str:
+        """What follows the question mark, percent-encoded."""
+        ...
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Names in lower case."""
+        ...
+
+    @property
+    def peer(self) -> str | None:
+        """Address and port of the client."""
+        ...
+
+    @property
+    def body(self) -> bytes:
+        """At most ``rpc.max_body`` bytes."""
+        ...
+
+    @property
+    def gone(self) -> bool:
+        """True when the client does not wait any more."""
+        ...
+
+    async def respond(
+        self,
+        status: int,
+        body: Buffer | list[Buffer] = b"",
+        *,
+        headers: Mapping[str, str] | None = None,
+        content_type: str | None = "application/octet-stream",
+    ) -> None:
+        """The whole answer."""
+        ...
+
+    async def respond_json(self, status: int, value: Any) -> None:
+        """The whole answer as JSON."""
+        ...
+
+    async def stream(
+        self, status: int, headers: Mapping[str, str] | None = None, length: int | None = None
+    ) -> HttpStream:
+        """Begins an answer that is sent piece by piece; ``length`` in bytes, if it is known."""
+        ...
+
+
+RouteHandler = Callable[[HttpExchange], Awaitable[None]]
+"""Answers requests whose path a prefix covers."""
 
 
 def _shown(value: Any) -> str:
@@ -164,11 +278,24 @@ class Method(Generic[Service]):
         """The decoded arguments; raises `InvalidParams`."""
         if params is None:
             params = []
+        if isinstance(params, dict):
+            params = self._positional(params)
         if not isinstance(params, list):
-            raise InvalidParams("params must be an array")
+            raise InvalidParams("params must be an array or an object")
         if len(params) > len(self.parameters):
             raise InvalidParams(f"too many arguments, want at most {len(self.parameters)}")
         return [self._argument(index, parameter, params) for index, parameter in enumerate(self.parameters)]
+
+    def _positional(self, named: dict[str, Any]) -> list[Any]:
+        places = {parameter.name: index for index, parameter in enumerate(self.parameters)}
+        places |= {_snake(name): index for name, index in places.items()}
+        params: list[Any] = [None] * len(self.parameters)
+        for name, value in named.items():
+            if name not in places:
+                known = ", ".join(parameter.name for parameter in self.parameters) or "none"
+                raise InvalidParams(f"unknown argument {_shown(name)}, want {known}")
+            params[places[name]] = value
+        return params
 
     @staticmethod
     def _argument(index: int, parameter: Parameter, params: list[Any]) -> Any:
@@ -218,6 +345,10 @@ class MethodTable(Generic[Service]):
     def names(self) -> list[str]:
         """All names, aliases included."""
         return list(self._methods)
+
+
+def _snake(name: str) -> str:
+    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name)
 
 
 def _parameters(function: Callable[..., Any]) -> Iterable[Parameter]:

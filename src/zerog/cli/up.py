@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
@@ -18,11 +17,10 @@ from zerog.errors import ConfigError
 
 if TYPE_CHECKING:
     from zerog.chain.engine import FinalizedBlock, Head
-    from zerog.client import Client
     from zerog.node.config import Config
     from zerog.node.devnet import Node, Ready
-    from zerog.node.services import Service
 
+_SERVICE_NAMES = {"storage": "Storage", "indexer": "Indexer", "kv": "Key-value"}
 _PATH = click.Path(dir_okay=False, path_type=Path)
 
 
@@ -50,6 +48,9 @@ def _options(command: Any) -> Any:
         click.option("--auto-impersonate", is_flag=True, help="Send from any address without its key."),
         # Server.
         click.option("-p", "--port", type=int, help="Port of HTTP and WebSocket [8545]; 0 takes a free one."),
+        click.option("--storage-port", type=int, help="Further port for storage clients [5678 if free]."),
+        click.option("--indexer-port", type=int, help="Further port for indexer clients [12345 if free]."),
+        click.option("--kv-port", type=int, help="Further port for key-value clients [6789 if free]."),
         click.option("--host", help="Address to listen on [127.0.0.1]."),
         click.option("--allow-origin", help="Origin for CORS [*]."),
         # Mining.
@@ -91,13 +92,14 @@ def up(**flags: Any) -> None:
     The chain is kept in --data-dir and continues at the next start; --ephemeral keeps nothing.
     """
     from zerog.node.devnet import Node, log_level
+    from zerog.node.stack import compose
 
     config = _config(flags)
     _set_up_logging(log_level(config))
     on_block = _print_block if not flags["quiet"] else None
     node = Node(
         config,
-        services=_services(config, lambda: node),
+        services=compose,
         on_block=on_block,
         log_blocks=flags["verbose"],
         fresh_mnemonic=flags["mnemonic_random"] is not None,
@@ -110,29 +112,6 @@ def up(**flags: Any) -> None:
         _announce(node, flags["quiet"])
         node.wait()
         _dump_state(node, flags)
-
-
-def _services(config: Config, node: Callable[[], Node]) -> list[Service]:
-    """What runs beside the chain: inference, on a chain whose accounts the node holds."""
-    from zerog.chain.profiles import profile
-
-    if config.node.chain_only or not profile(config.profile).devnet_controls or not config.accounts.count:
-        return []
-    from zerog.chain.keys import random_key
-    from zerog.inference.service import InferenceService
-
-    def connect() -> tuple[Client, str]:
-        from zerog.client import Client
-
-        return Client(node().url), node().accounts[-1].address
-
-    def key() -> bytes:
-        from zerog.inference.signer import load_or_create
-        from zerog.node.datadir import home
-
-        return random_key() if config.node.ephemeral else load_or_create(home() / "inference-signer.key")
-
-    return [InferenceService(connect, key)]
 
 
 def _config(flags: dict[str, Any]) -> Config:
@@ -167,6 +146,9 @@ def _overrides(flags: dict[str, Any]) -> dict[str, Any]:
         "accounts.derivation_path": flags["derivation_path"],
         "accounts.auto_impersonate": when("auto_impersonate"),
         "rpc.port": flags["port"],
+        "storage.port": flags["storage_port"],
+        "indexer.port": flags["indexer_port"],
+        "kv.port": flags["kv_port"],
         "rpc.host": flags["host"],
         "rpc.cors": [origin] if origin else None,
         "mining.mode": mode,
@@ -306,6 +288,7 @@ def banner(ready: Ready) -> str:
         "Data": where,
         "HTTP": ready.url,
         "WebSocket": ready.ws,
+        **{_SERVICE_NAMES.get(service, service): url for service, url in ready.urls.items()},
     }
     lines += [f"{name:<10} {value}" for name, value in facts.items()]
     return "\n".join(lines)

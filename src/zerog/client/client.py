@@ -14,6 +14,8 @@ from zerog.errors import ContractReverted, RpcError, TransactionError, Transacti
 
 if TYPE_CHECKING:
     from zerog.client.contract import Contract
+    from zerog.client.kv import Kv
+    from zerog.client.storage import Storage
 
 DEFAULT_URL = "http://127.0.0.1:8545"
 BlockId = int | str
@@ -51,8 +53,13 @@ class Client:
         transport: Transport | None = None,
         timeout: float = 60.0,
         account: Account | str | None = None,
+        storage_url: str | None = None,
     ) -> None:
-        """``timeout`` in seconds per request; ``account`` sends when none is named."""
+        """``timeout`` in seconds per request; ``account`` sends when none is named.
+
+        ``storage_url`` is where the storage network is reached, when not at the same address.
+        """
+        self.storage_url = storage_url
         self.transport = transport or HttpTransport(url, timeout)
         self.account = account
 
@@ -65,6 +72,23 @@ class Client:
         return self.transport.batch(calls)
 
     # Reading.
+
+    @cached_property
+    def storage(self) -> Storage:
+        """Files on the storage network of this node."""
+        from zerog.client.storage import Storage
+
+        url = self.storage_url or getattr(self.transport, "url", None)
+        if url is None:
+            raise RpcError(-32000, "a client in process knows no storage node", hint="pass storage_url=")
+        return Storage(url, client=self)
+
+    @cached_property
+    def kv(self) -> Kv:
+        """Streams of keys and values on the storage network of this node."""
+        from zerog.client.kv import Kv
+
+        return Kv(self)
 
     @cached_property
     def chain_id(self) -> int:
@@ -98,7 +122,7 @@ class Client:
         """Code of a contract."""
         return data(self.request("eth_getCode", address_of(target), _block_id(block)))
 
-    def storage(self, target: Target, slot: int, block: BlockId = "latest") -> int:
+    def storage_at(self, target: Target, slot: int, block: BlockId = "latest") -> int:
         """Value of a storage slot."""
         return quantity(
             self.request("eth_getStorageAt", address_of(target), f"0x{slot:064x}", _block_id(block))

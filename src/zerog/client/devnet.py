@@ -15,8 +15,9 @@ port (`Devnet.url`), so other clients can join. `Devnet.client` talks to it with
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -27,6 +28,7 @@ from zerog.client.transport import LocalTransport
 from zerog.errors import ZerogError
 from zerog.node import config as settings
 from zerog.node.devnet import Node
+from zerog.node.stack import compose
 
 # Controls that hold for every later block; those of a single block are gone after a revert.
 _CONTROLS_KEPT = ("timestamp_interval", "coinbase", "gas_limit", "auto_impersonate", "impersonated")
@@ -49,12 +51,14 @@ class Devnet:
         auto_impersonate: bool = False,
         port: int = 0,
         data_dir: str | Path | None = None,
+        services: Sequence[str] = (),
         options: Mapping[str, Any] | None = None,
     ) -> None:
         """Prepares a devnet; `start` or ``with`` runs it.
 
         ``balance`` in tokens, ``block_time`` and ``timestamp`` in seconds. Without ``data_dir``
-        nothing is kept. ``options`` sets any option of the configuration by its dotted name, for
+        nothing is kept. ``services`` names what runs beside the chain, for example ``["storage"]`` (see
+        `zerog.node.stack`). ``options`` sets any option of the configuration by its dotted name, for
         example ``{"chain.gas_limit": 60_000_000}``.
         """
         if mining is None and block_time is not None:
@@ -77,6 +81,7 @@ class Devnet:
                 **(options or {}),
             },
         )
+        self._services = tuple(services)
         self._node: Node | None = None
         self._client: Client | None = None
         self._accounts: list[Account] = []
@@ -87,11 +92,11 @@ class Devnet:
         """Starts the chain; raises `ZerogError` when that fails."""
         if self._node is not None:
             raise ZerogError("the devnet is running already")
-        node = Node(self._config).start()
+        node = Node(self._config, services=partial(compose, only=self._services)).start()
         self._node = node
         self._accounts = [Account(account.key) for account in node.accounts]
         first = self._accounts[0] if self._accounts else None
-        self._client = Client(transport=LocalTransport(node.request), account=first)
+        self._client = Client(transport=LocalTransport(node.request), account=first, storage_url=node.url)
         return self
 
     def stop(self) -> None:

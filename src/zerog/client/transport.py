@@ -45,7 +45,7 @@ def rpc_error(error: dict[str, Any]) -> RpcError:
     """The exception for a JSON-RPC error object."""
     code, message, data = int(error.get("code", 0)), str(error.get("message", "")), error.get("data")
     if code == -32602:
-        return InvalidParams(message)
+        return InvalidParams(message, data)
     if code == 3 or message.startswith("execution reverted"):
         return ContractReverted(code, message, data)
     return RpcError(code, message, data)

@@ -11,7 +11,7 @@ from typing import Any
 
 from zerog.contracts.artifacts import artifact
 from zerog.contracts.storage import Keccak, Slots, array_slots, mapping_slot, packed, string_slots
-from zerog.contracts.storage_genesis import STORAGE_PREDEPLOYS, storage_alloc
+from zerog.contracts.storage_genesis import PORA_MINE, STORAGE_PREDEPLOYS, storage_alloc
 
 VALIDATION_REGISTRY = "0x0000000000000000000000000000000000007000"
 INFERENCE_REGISTRY = "0x0000000000000000000000000000000000007001"
@@ -87,7 +87,7 @@ ENGINES: tuple[GenesisEngine, ...] = (
 
 _DOMAINS: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
     ("PoS", "", "PoS/share-of-stake", ("PROPOSED", "JUSTIFIED", "FINAL")),
-    ("PoRA", "", "PoRA/collateral-of-miner", ("PROVEN", "REPEATED")),
+    ("PoRA", PORA_MINE, "PoRA/collateral-of-miner", ("PROVEN", "REPEATED")),
     (
         "PoI",
         INFERENCE_REGISTRY,

@@ -21,6 +21,7 @@ STORAGE_PREDEPLOYS: dict[str, str] = {
     "StorageFlow": STORAGE_FLOW,
     "StorageMarket": STORAGE_MARKET,
     "StorageReward": STORAGE_REWARD,
+    "PoraMine": PORA_MINE,
 }
 """What the banner calls each contract, and its address."""
 
@@ -38,6 +39,11 @@ BASE_REWARD = 10**17
 """Base reward of an accepted answer, in wei."""
 BASE_REWARD_FUND = 10_000 * 10**18
 """What base rewards are paid from, in wei."""
+TARGET_SUBMISSIONS = 32
+"""Answers that an epoch should have; it takes at most twice as many, then difficulty rises."""
+MAX_SHARDS = 32
+ADJUST_RATIO = 20
+"""How slowly difficulty follows."""
 
 EMPTY_HASH = 0xC5D2460186F7233C927E7DB2DCC703C0E500B653CA82273B7BFAD8045D85A470
 # ERC-7201 slot of OpenZeppelin's Initializable: version 1 closes ``initialize``.
@@ -69,6 +75,7 @@ def storage_alloc(*, administrator: str, keccak256: Keccak) -> dict[str, dict[st
             balance=BASE_REWARD_FUND,
             immutables={"releaseSeconds": RELEASE_SECONDS, "sectorsPerChunk": SECTORS_PER_CHUNK},
         ),
+        PORA_MINE: _account(artifact("PoraMine"), _mine(keccak256, admin)),
     }
 
 
@@ -124,6 +131,31 @@ def _reward(keccak256: Keccak, admin: int) -> Slots:
         "foundationAdmin": admin,
     }
     return {_INITIALIZABLE: 1} | _roles(keccak256, contract, admin) | _variables(contract, values)
+
+
+def _mine(keccak256: Keccak, admin: int) -> Slots:
+    contract = artifact("PoraMine")
+    values = {
+        "flow": int(STORAGE_FLOW, 16),
+        "reward": int(STORAGE_REWARD, 16),
+        "maxShards": MAX_SHARDS,
+        "_sectorsPerChunk": SECTORS_PER_CHUNK,
+        "_targetSubmissions": TARGET_SUBMISSIONS,
+        "_targetSubmissionsNext": TARGET_SUBMISSIONS,
+        "_nSubtasks": 1,
+        "_nSubtasksNext": 1,
+        "_subtaskInterval": 1,
+        "_subtaskIntervalNext": 1,
+        "_targetMineBlocks": BLOCKS_PER_EPOCH,
+        "_adjustRatio": ADJUST_RATIO,
+        # Difficulty 1: every hash of a whole-flow answer is good enough.
+        "poraTarget": 2**256 - 1,
+    }
+    return (
+        {_INITIALIZABLE: 1}
+        | _roles(keccak256, contract, admin, "PARAMS_ADMIN_ROLE")
+        | _variables(contract, values)
+    )
 
 
 def _variables(contract: Artifact, values: Mapping[str, int]) -> Slots:

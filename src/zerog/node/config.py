@@ -127,7 +127,7 @@ class RpcSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     host: Annotated[str, Meta(min_length=1, description="address to listen on")] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535, description="port; 0 takes a free one")] = 8545
     cors: Annotated[tuple[str, ...], Meta(description="origins that a browser page may come from")] = ("*",)
-    max_body: Annotated[int, Meta(ge=1024, le=1 << 30, description="largest request, bytes")] = 15 << 20
+    max_body: Annotated[int, Meta(ge=1024, le=1 << 30, description="largest request, bytes")] = 100 << 20
     max_batch: Annotated[int, Meta(ge=1, le=1_000_000, description="most calls in one batch")] = 1_000
     max_connections: Annotated[int, Meta(ge=1, le=1_000_000, description="most open connections")] = 12_000
     max_result: Annotated[int, Meta(ge=1024, le=1 << 32, description="largest answer, bytes")] = 128 << 20
@@ -162,6 +162,86 @@ class RpcSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     idle_timeout_secs: Annotated[
         int, Meta(ge=1, le=10**7, description="seconds after which a silent connection is closed")
     ] = 600
+
+
+_PORT = (
+    "further port with the same answers; absent: {}, if rpc.port is 8545 and it is free; 0 takes a free one"
+)
+
+
+class StorageSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The storage node beside the chain."""
+
+    enabled: Annotated[bool, Meta(description="run the storage node")] = True
+    port: Annotated[int, Meta(ge=0, le=65535, description=_PORT.format(5678))] | None = None
+    shard: Annotated[
+        str,
+        Meta(pattern=r"^[0-9]{1,10}/[0-9]{1,10}$", description="which part of the data it keeps, id/count"),
+    ] = "0/1"
+    durable: Annotated[
+        bool, Meta(description="wait for the disk before a segment counts as stored (power cuts)")
+    ] = False
+    max_bytes: (
+        Annotated[
+            int, Meta(ge=1 << 20, le=1 << 60, description="data kept at most, bytes; no limit when absent")
+        ]
+        | None
+    ) = None
+    pool_bytes: Annotated[
+        int,
+        Meta(ge=1 << 20, le=1 << 34, description="segments that may wait for their transaction, bytes"),
+    ] = 64 << 20
+    peers: Annotated[
+        tuple[str, ...], Meta(description="URLs of other storage nodes to copy from and repair from")
+    ] = ()
+    discover: Annotated[bool, Meta(description="peers may name further peers")] = True
+    replicate: Annotated[
+        bool, Meta(description="fetch everything of the own shard from the peers without being asked")
+    ] = True
+    download_limit: (
+        Annotated[int, Meta(ge=1024, le=1 << 50, description="bytes per second fetched from peers at most")]
+        | None
+    ) = None
+    upload_limit: (
+        Annotated[int, Meta(ge=1024, le=1 << 50, description="bytes per second given to peers at most")]
+        | None
+    ) = None
+    admin_anywhere: Annotated[
+        bool, Meta(description="admin_* and miner_* methods answer to other machines, too")
+    ] = False
+
+
+class IndexerSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The storage indexer and its gateway."""
+
+    port: Annotated[int, Meta(ge=0, le=65535, description=_PORT.format(12345))] | None = None
+    trusted: Annotated[
+        tuple[str, ...],
+        Meta(description="URLs of further storage nodes that clients are told of and the gateway asks"),
+    ] = ()
+    url: (
+        Annotated[
+            str, Meta(description="address of this node that clients are told; where it listens if absent")
+        ]
+        | None
+    ) = None
+    max_file: (
+        Annotated[int, Meta(ge=1, le=1 << 60, description="largest file that the gateway serves, bytes")]
+        | None
+    ) = None
+
+
+class KvSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The key-value node."""
+
+    port: Annotated[int, Meta(ge=0, le=65535, description=_PORT.format(6789))] | None = None
+    streams: Annotated[
+        tuple[Annotated[str, Meta(pattern=r"^(0x)?[0-9a-fA-F]{64}$")], ...],
+        Meta(description="stream ids to follow; all when empty"),
+    ] = ()
+    give_up_after: Annotated[
+        float, Meta(gt=0, description="seconds that replay waits for data before it goes on without it")
+    ] = 60.0
 
 
 class NodeSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -204,6 +284,9 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     mining: MiningSettings = MiningSettings()
     pool: PoolSettings = PoolSettings()
     rpc: RpcSettings = RpcSettings()
+    storage: StorageSettings = StorageSettings()
+    indexer: IndexerSettings = IndexerSettings()
+    kv: KvSettings = KvSettings()
 
 
 def load(path: Path | None, overrides: Mapping[str, Any] | None = None) -> Config:

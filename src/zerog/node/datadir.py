@@ -9,6 +9,7 @@ Layout, format 1::
       lock            held by the running node
       chain/          database of the native engine
       keys/           key files of `zerog accounts`
+      storage/        index and data of the storage node
 
 The default is ``$ZEROG_HOME/<profile>``, and ``~/.local/share/zerog/<profile>`` without the
 variable. A directory that holds anything else is refused and left as it is.
@@ -36,8 +37,9 @@ ACCOUNTS = "accounts.json"
 LOCK = "lock"
 CHAIN = "chain"
 KEYS = "keys"
+STORAGE = "storage"
 CONFIG = "config.toml"
-_OURS = frozenset({IDENTITY, GENESIS, ACCOUNTS, LOCK, CHAIN, KEYS, CONFIG})
+_OURS = frozenset({IDENTITY, GENESIS, ACCOUNTS, LOCK, CHAIN, KEYS, STORAGE, CONFIG})
 
 
 class Identity(msgspec.Struct, frozen=True, rename="camel"):

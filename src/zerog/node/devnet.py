@@ -36,6 +36,7 @@ from zerog.errors import ConfigError, PortInUse, ZerogError
 from zerog.node.config import DEV_MNEMONIC, Config
 from zerog.node.datadir import DataDir, StoredAccounts, default_path
 from zerog.node.loop import Handler, HandlerLoop
+from zerog.node.ports import explain, extra_ports, listen, urls
 
 if TYPE_CHECKING:
     from zerog._native import Server
@@ -64,6 +65,8 @@ class Ready(msgspec.Struct, frozen=True, rename="camel"):
     url: str
     ws: str
     port: int
+    urls: dict[str, str]
+    """Service → URL on the port where its clients look by custom."""
     accounts: list[dict[str, str]]
     mnemonic: str | None
     derivation_path: str
@@ -84,12 +87,14 @@ class Node:
         self,
         config: Config,
         *,
-        services: Sequence[Service] = (),
+        services: Sequence[Service] | Callable[[Node], Sequence[Service]] = (),
         on_block: Callable[[FinalizedBlock, Head], None] | None = None,
         log_blocks: bool = True,
         fresh_mnemonic: bool = False,
     ) -> None:
         """Prepares a node; nothing is opened yet.
+
+        ``services`` run beside the chain: themselves, or what composes them for the chain that was opened.
 
         ``on_block`` hears of blocks while logging is on: from the start with ``log_blocks``, and
         as ``anvil_setLoggingEnabled`` says. ``fresh_mnemonic``: the phrase in ``config`` was just
@@ -97,7 +102,8 @@ class Node:
         """
         self.config = config
         self.profile: Profile = profile(config.profile)
-        self._services = services
+        self._compose = services
+        self._services: Sequence[Service] = ()
         self._on_block = on_block
         self._logging = log_blocks
         self._fresh_mnemonic = fresh_mnemonic
@@ -121,6 +127,7 @@ class Node:
     sequencer: Sequencer
     loop: HandlerLoop
     server: Server
+    urls: dict[str, str]
     control: DevnetControl
     accounts: list[keys.DevAccount]
     genesis: Genesis
@@ -301,18 +308,19 @@ class Node:
             transaction_order=self.config.pool.order,
             set_logging=self._set_logging,
         )
+        self._services = self._compose(self) if callable(self._compose) else self._compose
         self.loop = HandlerLoop(self._handlers())
         rpc = self.config.rpc
         settings = msgspec.structs.asdict(rpc)
         settings["accounts"] = [{"key": "0x" + account.key.hex()} for account in self.accounts]
+        further = extra_ports(self.config)
+        settings["listen"] = listen(further, rpc.host)
         try:
-            self.server = self.engine.serve(settings, self.loop.dispatch, self.loop.names)
+            self.server = self.engine.serve(settings, self.loop.dispatch, self.loop.names, self.loop.http)
         except PortInUse as error:
-            raise PortInUse(
-                f"cannot listen on {rpc.host}:{rpc.port}: {error.message}",
-                hint="choose another port with --port, or stop the program that uses it",
-            ) from error
+            raise explain(error, rpc, further) from error
         self._closers.append(self.server.close)
+        self.urls = urls(further, self.server.listening, self.server.url)
         self.loop.start()
         self._closers.append(self.loop.stop)
         self._start_services()
@@ -330,11 +338,13 @@ class Node:
     def _start_services(self) -> None:
         if not self._services:
             return
-        from zerog.node.services import Supervisor
+        from zerog.node.services import Supervisor, routes_of
 
         for service in self._services:
             self.loop.add(service.methods())
+            self.loop.add_routes(routes_of(service))
         self.server.set_methods(self.loop.names)
+        self.server.set_routes(self.loop.routes)
         supervisor: Supervisor = Supervisor(self._services)
         self.loop.run(supervisor.start())
         self._closers.append(lambda: self.loop.run(supervisor.stop(), 5))
@@ -370,6 +380,10 @@ class Node:
             fresh.replace(path)
 
     def _hear_block(self, block: FinalizedBlock, head: Head) -> None:
+        for service in self._services:
+            hear = getattr(service, "new_block", None)
+            if hear is not None:
+                hear()
         if self._logging and self._on_block is not None:
             self._on_block(block, head)
 
@@ -400,6 +414,7 @@ class Node:
             url=self.url,
             ws=self.ws_url,
             port=self.server.port,
+            urls=self.urls,
             accounts=[
                 {"address": account.address}
                 | ({"privateKey": "0x" + account.key.hex()} if self._mnemonic is not None else {})

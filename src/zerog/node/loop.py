@@ -1,7 +1,7 @@
-"""The event loop that runs the methods written in Python.
+"""The event loop that runs the methods and routes written in Python.
 
-The native server answers the hot namespaces itself and hands every other call to `HandlerLoop`,
-which runs its coroutine in a thread of its own and passes the answer back. A method that blocks
+The native server answers the hot namespaces itself and hands every other call, and every request for
+a route, to `HandlerLoop`, which runs its coroutine in a thread of its own and passes the answer back. A method that blocks
 delays only its own kind, never a native one.
 
 The loop's module is heavy (50 ms), so its thread loads it while the server already answers; calls
@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
+from zerog.chain.methods import CALL, Call, RouteHandler
 from zerog.errors import RpcError, ZerogError
 
 if TYPE_CHECKING:
     import asyncio
     from concurrent.futures import Future
 
-    from zerog._native import Reply
+    from zerog._native import HttpRequest, Reply
 
 log = logging.getLogger("zerog.rpc")
 
@@ -32,6 +33,8 @@ Handler = Callable[[Any], Awaitable[Any]]
 """A method: decoded ``params`` to result."""
 
 MAX_IN_FLIGHT = 10_000
+MAX_EXCHANGES = 1_024
+"""HTTP exchanges of one route that may be under way; a handler with a tighter bound keeps it itself."""
 SERVER_BUSY = -32005
 _INTERNAL_ERROR = -32603
 _SERVER_ERROR = -32000
@@ -40,8 +43,12 @@ _SERVER_ERROR = -32000
 class HandlerLoop:
     """Runs handlers by name; see the module's docstring."""
 
-    def __init__(self, handlers: Mapping[str, Handler]) -> None:
+    def __init__(
+        self, handlers: Mapping[str, Handler], routes: Mapping[str, RouteHandler] | None = None
+    ) -> None:
         self._handlers = dict(handlers)
+        self._routes = dict(routes or {})
+        self._exchanges = dict.fromkeys(self._routes, 0)
         self._ready = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._free = threading.Semaphore(MAX_IN_FLIGHT)
@@ -51,6 +58,11 @@ class HandlerLoop:
     def names(self) -> list[str]:
         """Names of all methods."""
         return sorted(self._handlers)
+
+    @property
+    def routes(self) -> list[str]:
+        """Path prefixes of all routes."""
+        return sorted(self._routes)
 
     def start(self) -> None:
         """Starts the thread; returns at once."""
@@ -63,6 +75,14 @@ class HandlerLoop:
             raise ValueError(f"two services claim {sorted(taken)[0]}")
         self._handlers.update(handlers)
 
+    def add_routes(self, routes: Mapping[str, RouteHandler]) -> None:
+        """Adds routes; a prefix that is taken is an error of the program."""
+        taken = self._routes.keys() & routes.keys()
+        if taken:
+            raise ValueError(f"two services claim the route {sorted(taken)[0]}")
+        self._exchanges.update(dict.fromkeys(routes, 0))
+        self._routes.update(routes)
+
     def dispatch(self, method: str, params: bytes, reply: Reply) -> None:
         """Called by the native server on its own threads; answers through ``reply``."""
         if not self._free.acquire(blocking=False):
@@ -74,6 +94,14 @@ class HandlerLoop:
         except (RuntimeError, ZerogError):
             self._free.release()
             reply.reject(_SERVER_ERROR, "the node is shutting down", None)
+
+    def http(self, request: HttpRequest) -> None:
+        """Called by the native server on its own threads with a request for one of `routes`."""
+        try:
+            self._wait_ready().call_soon_threadsafe(self._spawn_exchange, request)
+        except (RuntimeError, ZerogError):
+            body = b'{"error":{"code":-32000,"message":"the node is shutting down"}}'
+            request.respond(503, {"content-type": "application/json"}, body)
 
     async def call(self, method: str, params: Any) -> Any:
         """Runs a method on this loop; raises what it raises."""
@@ -134,7 +162,50 @@ class HandlerLoop:
         self._tasks.discard(task)
         self._free.release()
 
+    def _spawn_exchange(self, request: HttpRequest) -> None:
+        assert self._loop is not None
+        route = request.route
+        handler = self._routes.get(route)
+        if handler is None:
+            body = b'{"error":{"code":-32601,"message":"nothing answers here"}}'
+            request.respond(404, {"content-type": "application/json"}, body)
+            return
+        if self._exchanges[route] >= MAX_EXCHANGES:
+            body = b'{"error":{"code":-32005,"message":"too many requests are under way; try again later"}}'
+            request.respond(503, {"content-type": "application/json", "retry-after": "1"}, body)
+            return
+        self._exchanges[route] += 1
+        task = self._loop.create_task(self._exchange(handler, request))
+        self._tasks.add(task)
+
+        def finished(task: asyncio.Task[None]) -> None:
+            self._tasks.discard(task)
+            self._exchanges[route] -= 1
+
+        task.add_done_callback(finished)
+
+    async def _exchange(self, handler: RouteHandler, request: HttpRequest) -> None:
+        from zerog.node.exchange import Exchange
+
+        exchange = Exchange(request)
+        CALL.set(Call(exchange.headers.get("user-agent"), exchange.peer))
+        try:
+            await handler(exchange)
+            if not exchange.answered:
+                log.error("%s %s was not answered by its handler", exchange.method, request.route)
+        except Exception as error:
+            if not isinstance(error, ZerogError):
+                log.exception("%s %s failed", exchange.method, request.route)
+            elif exchange.answered:
+                log.warning("%s %s broke off: %s", exchange.method, request.route, error)
+            if not exchange.answered:
+                await exchange.fail(error)
+        finally:
+            # Ends what is open; an answer that is complete is not touched.
+            exchange.abort()
+
     async def _answer(self, method: str, params: bytes, reply: Reply) -> None:
+        CALL.set(Call(reply.agent, reply.peer, reply.push))
         try:
             result = await self.call(method, msgspec.json.decode(params) if params else [])
             answer = msgspec.json.encode(result)

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
+from zerog.chain.methods import RouteHandler
 from zerog.node.loop import Handler
 
 log = logging.getLogger("zerog.services")
@@ -22,7 +23,10 @@ STOP_LIMIT = 2.0
 
 
 class Service(Protocol):
-    """Something that runs beside the chain."""
+    """Something that runs beside the chain.
+
+    One that has a method ``new_block()`` hears of every block, on the thread that made it; it must return at once.
+    """
 
     @property
     def name(self) -> str:
@@ -36,6 +40,20 @@ class Service(Protocol):
     async def run(self) -> None:
         """Runs until cancelled; cleans up then."""
         ...
+
+
+class RoutedService(Service, Protocol):
+    """A service that also answers HTTP requests of its own."""
+
+    def routes(self) -> Mapping[str, RouteHandler]:
+        """Handlers by path prefix; the longest prefix of whole segments that covers a path wins."""
+        ...
+
+
+def routes_of(service: Service) -> Mapping[str, RouteHandler]:
+    """The routes of a service; most have none."""
+    routes: Callable[[], Mapping[str, RouteHandler]] | None = getattr(service, "routes", None)
+    return {} if routes is None else routes()
 
 
 class Supervisor:

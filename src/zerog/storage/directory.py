@@ -187,7 +187,9 @@ def _file(name: str, raw: dict[str, Any]) -> Entry:
         raise StorageError(f"the roots of {name!r} in the directory manifest are not a list")
     parsed = tuple(_root(name, root) for root in roots)
     if bool(parsed) != bool(size) or len(parsed) > 1 << 16:
-        raise StorageError(f"the file {name!r} in the directory manifest has {size} bytes, {len(parsed)} roots")
+        raise StorageError(
+            f"the file {name!r} in the directory manifest has {size} bytes, {len(parsed)} roots"
+        )
     return Entry(name, Kind.FILE, roots=parsed, size=size)
 
 

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from zerog.client import Account, Client, Contract, Devnet, Receipt
-from zerog.contracts import PREDEPLOYS, STORAGE_FLOW, STORAGE_MARKET, STORAGE_REWARD, artifact
+from zerog.contracts import PORA_MINE, STORAGE_FLOW, STORAGE_MARKET, STORAGE_REWARD, artifact
 
 VECTORS = Path(__file__).parents[2] / "storage/vectors"
 SUBMIT = "submit(((uint256,bytes,(bytes32,uint256)[]),address))"
@@ -71,11 +71,13 @@ class Storage:
     flow: Contract = field(init=False)
     market: Contract = field(init=False)
     reward: Contract = field(init=False)
+    pora: Contract = field(init=False)
 
     def __post_init__(self) -> None:
         self.flow = self._at(STORAGE_FLOW, "RefundingFlow")
         self.market = self._at(STORAGE_MARKET, "FixedPrice")
         self.reward = self._at(STORAGE_REWARD, "ChunkLinearReward")
+        self.pora = self._at(PORA_MINE, "PoraMine")
 
     def _at(self, address: str, name: str) -> Contract:
         return self.client.contract(address, artifact(name).abi, account=self.user)
@@ -127,5 +129,4 @@ class Storage:
 def storage(zerog_devnet: Devnet) -> Storage:
     """The predeploys of a fresh devnet."""
     admin, user, stranger = zerog_devnet.accounts[:3]
-    assert "StorageFlow" in PREDEPLOYS
     return Storage(zerog_devnet, admin, user, stranger)

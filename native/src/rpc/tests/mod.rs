@@ -3,6 +3,7 @@
 mod batches;
 mod chain;
 mod http;
+mod routes;
 mod websocket;
 
 use std::collections::HashMap;
@@ -20,6 +21,7 @@ use serde_json::{json, Value};
 use super::bridge::tests::{FakeBridge, FAKE_METHODS};
 use super::bridge::BridgeHandle;
 use super::dispatch::{method, Class, Context, Method, RpcConfig, Scope};
+use super::http::Routes;
 use super::{Dispatcher, Json, Params, RpcError, Server};
 use crate::engine::{Engine, EngineConfig};
 use crate::pool::PoolConfig;
@@ -153,6 +155,7 @@ pub fn serve(config: RpcConfig) -> Server {
         Duration::from_millis(config.bridge_timeout_ms),
     )
     .unwrap();
+    bridge.set_routes(Routes::new(config.routes.iter().cloned()).unwrap());
     let context = Arc::new(Context::new(engine(), config).unwrap());
     Server::serve(Arc::new(Dispatcher::with_tables(context, Some(bridge), &[TEST_METHODS]))).unwrap()
 }
@@ -176,7 +179,11 @@ pub struct Client {
 
 impl Client {
     pub fn connect(server: &Server) -> Client {
-        let stream = TcpStream::connect(server.address()).unwrap();
+        Client::to(server.address())
+    }
+
+    pub fn to(address: std::net::SocketAddr) -> Client {
+        let stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         Client { reader: BufReader::new(stream) }
@@ -210,10 +217,29 @@ impl Client {
             let Some((name, value)) = line.trim_end().split_once(": ") else { break };
             headers.insert(name.to_ascii_lowercase(), value.to_owned());
         }
+        if headers.get("transfer-encoding").is_some_and(|coding| coding == "chunked") {
+            return Answer { status, headers, body: self.chunks() };
+        }
         let length = headers.get("content-length").map_or(0, |length| length.parse().unwrap());
         let mut body = vec![0; length];
         self.reader.read_exact(&mut body).unwrap();
         Answer { status, headers, body }
+    }
+
+    fn chunks(&mut self) -> Vec<u8> {
+        let mut body = Vec::new();
+        loop {
+            let mut line = String::new();
+            self.reader.read_line(&mut line).unwrap();
+            let length = usize::from_str_radix(line.trim_end(), 16).unwrap();
+            let start = body.len();
+            body.resize(start + length + 2, 0);
+            self.reader.read_exact(&mut body[start..]).unwrap();
+            body.truncate(start + length);
+            if length == 0 {
+                return body;
+            }
+        }
     }
 
     /// True once the server has closed the connection; reads and drops whatever comes before.

@@ -88,7 +88,7 @@ fn subscribers_hear_of_every_block_until_they_unsubscribe() {
     let mut socket = open(&server);
     ask(&mut socket, 1, "eth_subscribe", json!(["newHeads"]));
     let id = hear(&mut socket)["result"].clone();
-    let hub = &server.dispatcher().context().hub;
+    let hub = &server.dispatcher().context().unwrap().hub;
     for number in 1..=3 {
         hub.block(&block(number), &[]);
     }
@@ -111,7 +111,7 @@ fn subscriptions_end_with_their_connection() {
     let mut socket = open(&server);
     ask(&mut socket, 1, "eth_subscribe", json!(["newHeads"]));
     hear(&mut socket);
-    let hub = &server.dispatcher().context().hub;
+    let hub = &server.dispatcher().context().unwrap().hub;
     assert_eq!(hub.count(), 1);
     drop(socket);
     let deadline = Instant::now() + PATIENCE;
@@ -144,6 +144,18 @@ fn an_unknown_subscription_is_named() {
 }
 
 #[test]
+fn a_bridged_method_sends_notifications_to_its_caller() {
+    let server = serve(RpcConfig::default());
+    let mut socket = open(&server);
+    ask(&mut socket, 1, "test_push", json!([]));
+    let (first, second) = (hear(&mut socket), hear(&mut socket));
+    let (note, answer) = if first["note"] == 1 { (first, second) } else { (second, first) };
+    assert_eq!((note, &answer["result"]), (json!({"note": 1}), &json!(true)));
+    ask(&mut socket, 2, "test_caller", json!([]));
+    assert_eq!(hear(&mut socket)["result"], json!([null, true, true]));
+}
+
+#[test]
 fn a_subscriber_that_does_not_read_is_cut_off_and_others_hear_everything() {
     let server = serve(RpcConfig::default());
     let mut deaf = open(&server);
@@ -152,7 +164,7 @@ fn a_subscriber_that_does_not_read_is_cut_off_and_others_hear_everything() {
     let mut attentive = open(&server);
     ask(&mut attentive, 1, "eth_subscribe", json!(["newHeads"]));
     hear(&mut attentive);
-    let hub = &server.dispatcher().context().hub;
+    let hub = &server.dispatcher().context().unwrap().hub;
     let deadline = Instant::now() + PATIENCE;
     let mut number = 0;
     while hub.count() == 2 {

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
@@ -19,6 +19,7 @@ import msgspec
 from zerog.errors import RpcError, SegmentRefused, TransportError
 from zerog.storage import frame, layout
 from zerog.storage.peers.http import AnswerTooLong, Bounds, HttpClient
+from zerog.storage.peers.limits import TokenBucket
 from zerog.storage.values import FileProof, Segment, ShardConfig, Submission
 
 SMALL = Bounds(1 << 20, 5.0, 5.0)
@@ -99,10 +100,11 @@ class NodeStatus:
 
 
 class NodeClient:
-    """See the module's docstring. ``meter`` limits the bandwidth of what is fetched."""
+    """See the module's docstring. ``limit`` is the bandwidth for segments that are fetched."""
 
-    def __init__(self, url: str, meter: Callable[[int], Awaitable[None]] | None = None) -> None:
-        self._http = HttpClient(url, meter)
+    def __init__(self, url: str, limit: TokenBucket | None = None) -> None:
+        self._http = HttpClient(url)
+        self._limit = limit
         self.url = self._http.url
         self._frames: int | None = None
         """Segments per binary request; 0: the node has no such route; None: not asked yet."""
@@ -195,6 +197,20 @@ class NodeClient:
         """
         if self._frames is None:
             await self.status()
+        if self._limit is None:
+            return await self._segments(submission, indices)
+        # Taken before the request: waiting for the own limit is no silence of the peer.
+        reserved = len(indices) * layout.SEGMENT
+        await self._limit.take(reserved)
+        used = 0
+        try:
+            found = await self._segments(submission, indices)
+            used = sum(len(segment.data) for segment in found)
+            return found
+        finally:
+            self._limit.give_back(reserved - used)
+
+    async def _segments(self, submission: Submission, indices: Sequence[int]) -> list[Segment]:
         if self._frames:
             found = await self._framed(submission, indices)
         else:
@@ -232,7 +248,7 @@ class NodeClient:
         return Segment(root, sent.index, data, FileProof(lemma, tuple(sent.proof.path)), sent.file_size)
 
     def _wanted(
-        self, found: Iterable[Segment], submission: Submission, indices: Sequence[int]
+        self, found: Sequence[Segment], submission: Submission, indices: Sequence[int]
     ) -> list[Segment]:
         asked, seen = range(indices[0], indices[-1] + 1), set()
         for segment in found:

@@ -8,8 +8,6 @@ Redirects are not followed: a peer does not send this node to other addresses.
 from __future__ import annotations
 
 import asyncio
-import ssl
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from urllib.parse import SplitResult, urlsplit
 
@@ -73,19 +71,12 @@ class _Connection:
 
 
 class HttpClient:
-    """Exchanges with one server.
+    """Exchanges with one server; ``url`` is its base address."""
 
-    Parameters
-    ----------
-    url : base address.
-    meter : awaited with the size of every piece of a body that is read: a bandwidth limit.
-    """
-
-    def __init__(self, url: str, meter: Callable[[int], Awaitable[None]] | None = None) -> None:
+    def __init__(self, url: str) -> None:
         self.url = base_url(url)
         self._parts: SplitResult = urlsplit(self.url)
         self._idle: list[_Connection] = []
-        self._meter = meter
         self._host = self._parts.netloc.encode()
 
     async def exchange(
@@ -148,6 +139,8 @@ class HttpClient:
                     connection.close()
 
     async def _connect(self, limit: float) -> _Connection:
+        import ssl
+
         secure = self._parts.scheme == "https"
         context = ssl.create_default_context() if secure else None
         port = self._parts.port or (443 if secure else 80)
@@ -229,8 +222,6 @@ class HttpClient:
         async with asyncio.timeout(bounds.silence):
             piece = await connection.reader.read(min(most, READ))
         body += piece
-        if piece and self._meter is not None:
-            await self._meter(len(piece))
         return len(piece)
 
 

@@ -41,6 +41,10 @@ class TokenBucket:
         self._at = now
         return max(0.0, -self._level / self.rate)
 
+    def give_back(self, count: int) -> None:
+        """Returns what was taken and not used."""
+        self._level += count
+
     async def take(self, count: int) -> None:
         """Waits until ``count`` bytes may pass."""
         pause = self.debt(count)

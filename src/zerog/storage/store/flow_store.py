@@ -337,14 +337,16 @@ class FlowStore:
             submission = self._known(seq)
             written: list[tuple[int, list[tuple[int, bytes]]]] = []
             refusal: Exception | None = None
+            batch = 0
             for segment in segments:
                 try:
-                    hashes = self._write(submission, segment)
+                    hashes = self._write(submission, segment, batch)
                 except (SegmentRefused, StorageFull) as error:
                     refusal = error
                     break
                 if hashes is not None:
                     written.append((segment.index, hashes))
+                    batch += len(segment.data)
             became_final = bool(written) and self._enter(submission, written)
             final = became_final or self._file(seq)[0] == FINALIZED
         if became_final:
@@ -354,7 +356,7 @@ class FlowStore:
             raise refusal
         return final
 
-    def _write(self, submission: Submission, segment: Segment) -> list[tuple[int, bytes]] | None:
+    def _write(self, submission: Submission, segment: Segment, batch: int) -> list[tuple[int, bytes]] | None:
         """Checks a segment and writes its bytes; the hashes it taught, or ``None`` when it is here already."""
         if segment.root != submission.root:
             raise SegmentRefused("root", "data root and tx seq not match")
@@ -371,7 +373,8 @@ class FlowStore:
             return None
         if not self.shard.owns(shards.base(submission) + segment.index):
             raise SegmentRefused("index", f"segment {segment.index} does not belong to shard {self.shard}")
-        if self.max_bytes is not None and self._bytes + len(segment.data) > self.max_bytes:
+        # Segments that other threads write right now may exceed the limit; each is counted from its commit on.
+        if self.max_bytes is not None and self._bytes + batch + len(segment.data) > self.max_bytes:
             raise StorageFull(
                 f"the store is limited to {self.max_bytes} bytes", hint="raise the limit or prune"
             )

@@ -145,7 +145,16 @@ def index_errors() -> Iterator[None]:
             raise StorageFull(
                 f"the storage index cannot be written: {error}", hint="make room on the disk"
             ) from error
-        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT):
+        # The statements are fixed: one that does not fit the tables means that the schema is damaged.
+        if code in (
+            sqlite3.SQLITE_CORRUPT,
+            sqlite3.SQLITE_NOTADB,
+            sqlite3.SQLITE_FORMAT,
+            sqlite3.SQLITE_ERROR,
+            sqlite3.SQLITE_TOOBIG,
+            sqlite3.SQLITE_CONSTRAINT,
+            sqlite3.SQLITE_CANTOPEN,
+        ):
             raise CorruptDataDir(f"the storage index is damaged: {error}", hint=REBUILD) from error
         raise StorageError(f"the storage index failed: {error}") from error
 
@@ -171,6 +180,8 @@ class Index:
         connection = sqlite3.connect(
             self.path, timeout=60, isolation_level=None, check_same_thread=False, factory=_Connection
         )
+        # A flipped bit can turn a blob into text that is none; it must reach the check of the seal.
+        connection.text_factory = bytes
         connection.execute("PRAGMA cache_size = -4096")
         return connection
 

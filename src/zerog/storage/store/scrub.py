@@ -151,7 +151,7 @@ class Scrub:
             )
 
     def _check_structure(self) -> None:
-        found = [text for (text,) in self._index.rows("PRAGMA integrity_check(3)")]
+        found = [text.decode(errors="replace") for (text,) in self._index.rows("PRAGMA integrity_check(3)")]
         if found != ["ok"]:
             raise CorruptDataDir(f"the storage index is damaged: {'; '.join(found)}", hint=REBUILD)
         self._index.damaged()

@@ -1,0 +1,196 @@
+"""Which services run beside a chain, and how they are made.
+
+A factory looks at the node (its chain is open, its server not yet) and gives a service, or ``None`` when the
+chain or the configuration has no use for it. The order of `FACTORIES` is the order of starting; a later factory
+finds the earlier services by name. To add a service, write a factory and put it in the list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zerog.errors import RpcError
+
+if TYPE_CHECKING:
+    from zerog.client import Client
+    from zerog.node.devnet import Node
+    from zerog.node.services import Service
+    from zerog.storage.api.node import StorageNode
+    from zerog.storage.kv.service import KvService
+    from zerog.storage.peers import Peers
+    from zerog.storage.service import StorageService
+    from zerog.storage.store import FlowStore, StoreEvent
+
+Factory = Callable[["Node", dict[str, "Service"]], "Service | None"]
+
+
+class LocalRpc:
+    """JSON-RPC of a node in this process, as storage reads a chain. Any thread may use it, but the event loop's."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    def request(self, method: str, params: Sequence[Any]) -> Any:
+        """The result; raises `RpcError`."""
+        return self._node.request(method, list(params))
+
+    def batch(self, calls: Sequence[tuple[str, Sequence[Any]]]) -> list[Any]:
+        """One result per call; a call that failed gives its `RpcError` as a value."""
+        results: list[Any] = []
+        for method, params in calls:
+            try:
+                results.append(self.request(method, params))
+            except RpcError as error:
+                results.append(error)
+        return results
+
+
+def inference(node: Node, running: dict[str, Service]) -> Service | None:
+    """Answers prompts, on a chain whose accounts the node holds."""
+    if not node.accounts:
+        return None
+    from zerog.chain.keys import random_key
+    from zerog.inference.service import InferenceService
+
+    def connect() -> tuple[Client, str]:
+        from zerog.client import Client
+
+        return Client(node.url), node.accounts[-1].address
+
+    def key() -> bytes:
+        from zerog.inference.signer import load_or_create
+        from zerog.node.datadir import home
+
+        ephemeral = node.config.node.ephemeral
+        return random_key() if ephemeral else load_or_create(home() / "inference-signer.key")
+
+    return InferenceService(connect, key)
+
+
+def storage(node: Node, running: dict[str, Service]) -> StorageService | None:
+    """The storage node, on a chain that has the Flow contract."""
+    from zerog.contracts import PREDEPLOYS
+
+    settings, flow = node.config.storage, PREDEPLOYS["StorageFlow"]
+    known = {address.lower() for address in node.genesis["alloc"]}
+    if not settings.enabled or flow.lower() not in known:
+        return None
+    from zerog.storage.service import StorageOptions, StorageService
+
+    options = StorageOptions(
+        shard=settings.shard,
+        durable=settings.durable,
+        max_bytes=settings.max_bytes,
+        pool_bytes=settings.pool_bytes,
+        admin_anywhere=settings.admin_anywhere,
+    )
+    return StorageService(
+        lambda: LocalRpc(node),
+        flow,
+        storage_path(node),
+        options,
+        head=lambda: bytes.fromhex(node.engine.head().hash[2:]),
+        peers=_peers(node, flow) if settings.peers else None,
+        shutdown=node.request_stop,
+    )
+
+
+def _peers(node: Node, flow: str) -> Callable[[FlowStore], Peers]:
+    """Makes the representative of the configured peers when the store is open."""
+
+    def make(store: FlowStore) -> Peers:
+        from zerog.storage.peers.service import PeerService, PeerSettings
+
+        settings = node.config.storage
+        options = PeerSettings(
+            urls=settings.peers,
+            discover=settings.discover,
+            replicate=settings.replicate,
+            download=settings.download_limit,
+            upload=settings.upload_limit,
+        )
+        chain_id = int(node.request("eth_chainId", []), 16)
+        return PeerService(store, options, lambda: (chain_id, flow))
+
+    return make
+
+
+def indexer(node: Node, running: dict[str, Service]) -> Service | None:
+    """Indexer, gateway and replication, beside a storage node."""
+    storage_service: Any = running.get("storage")
+    if storage_service is None:
+        return None
+    from zerog.storage.front import FrontService, FrontSettings
+
+    settings = node.config.indexer
+    options = FrontSettings(settings.trusted, settings.url, settings.max_file)
+    return FrontService(storage_service, lambda: node.url, options)
+
+
+def storage_path(node: Node) -> Path | None:
+    """Where the storage node keeps its data; ``None`` for a throw-away chain."""
+    from zerog.node.datadir import STORAGE
+
+    return None if node.data_dir is None else node.data_dir / STORAGE
+
+
+def kv(node: Node, running: dict[str, Service]) -> KvService | None:
+    """Streams of keys and values, replayed from the storage node's flow."""
+    from zerog.storage.service import StorageService
+
+    source, settings = running.get("storage"), node.config.kv
+    if not isinstance(source, StorageService):
+        return None
+    from zerog.chain.methods import CALL
+    from zerog.storage.kv.service import KvService
+    from zerog.storage.store import Reverted
+
+    directory = storage_path(node)
+    if directory is not None:
+        directory = directory / "kv"
+        directory.mkdir(parents=True, exist_ok=True)
+    service = KvService(
+        directory=directory,
+        durable=node.config.storage.durable,
+        streams=[bytes.fromhex(stream.removeprefix("0x")) for stream in settings.streams] or None,
+        chain_id=lambda: node.chain_id,
+        caller=CALL.get,
+        give_up_after=settings.give_up_after,
+    )
+
+    def hear(event: StoreEvent) -> None:
+        if isinstance(event, Reverted):
+            service.reverted(event.first_seq)
+        else:
+            service.wake()
+
+    def attach(opened: StorageNode) -> None:
+        opened.store.listen(hear)
+        service.attach(opened.store)
+
+    source.on_open(attach)
+    return service
+
+
+FACTORIES: list[tuple[str, Factory]] = [
+    ("inference", inference),
+    ("storage", storage),
+    ("kv", kv),
+    ("indexer", indexer),
+]
+
+
+def compose(node: Node, only: Sequence[str] | None = None) -> list[Service]:
+    """The services of a node; ``only`` names the wanted ones."""
+    if node.config.node.chain_only or not node.profile.devnet_controls:
+        return []
+    running: dict[str, Service] = {}
+    for name, factory in FACTORIES:
+        if only is not None and name not in only:
+            continue
+        service = factory(node, running)
+        if service is not None:
+            running[name] = service
+    return list(running.values())

@@ -1,0 +1,399 @@
+"""The miner: seals, searches with spare processor time, checks its own answer, hands it in.
+
+One thread that runs `Miner.cycle` again and again. Each cycle ends in a *state*, a sentence for a person: what was
+done, or what the miner waits for.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from zerog import _native
+from zerog.errors import ContractReverted, StorageError, TransactionError, ZerogError, native_errors
+from zerog.storage.layout import SEGMENT_SECTORS
+from zerog.storage.mining.answer import (
+    EMPTY_DIGEST,
+    Answer,
+    RecallRange,
+    WorkerContext,
+    answer_proof,
+    piece_position,
+    scaled_target,
+)
+from zerog.storage.mining.contract import MiningContracts, Sender
+from zerog.storage.mining.sealed import ALL_PIECES, SealedStore
+from zerog.storage.mining.sealer import Epochs, Loads, Sealer
+from zerog.storage.values import FlowProof, ShardConfig
+
+log = logging.getLogger("zerog.mining")
+
+PORA_VERSION = 1
+ITERATIONS = 256
+"""Nonces of one native search: some tens of milliseconds."""
+SEALS_PER_CYCLE = 64
+"""Loads sealed before the miner looks at the chain again."""
+QUIET_CYCLES = 2
+"""Cycles without a foreign block before the miner makes blocks of its own."""
+
+
+class Flow(Loads, Protocol):
+    """The store as the miner sees it."""
+
+    @property
+    def shard(self) -> ShardConfig:
+        """What the node keeps."""
+        ...
+
+    def length(self) -> int:
+        """Sectors of the flow."""
+        ...
+
+    def sector_proof(self, sector: int, flow_root: bytes | None) -> FlowProof:
+        """Proof of a sector at an earlier root; raises `StorageError`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class MinerOptions:
+    """``answers_per_epoch``: 0 for as many as can be found. ``threads`` of the search."""
+
+    answers_per_epoch: int = 1
+    threads: int = 1
+
+
+class Miner:
+    """See the module's docstring.
+
+    ``advance`` makes one block on a chain that makes blocks only on demand; without it the miner waits for others.
+    """
+
+    def __init__(
+        self,
+        store: Flow,
+        sealed: SealedStore,
+        contracts: MiningContracts,
+        sender: Sender,
+        *,
+        options: MinerOptions | None = None,
+        advance: Callable[[], None] | None = None,
+    ) -> None:
+        self._store = store
+        self._sealed = sealed
+        self._contracts = contracts
+        self._sender = sender
+        self._options = options or MinerOptions()
+        self._advance = advance
+        self._epochs = Epochs(contracts)
+        self._sealer: Sealer | None = None
+        self._miner_id: bytes | None = None
+        self._queue: dict[int, None] = {}
+        self._queue_lock = threading.Lock()
+        self._reverted_to: int | None = None
+        self._start_position = 0
+        self._answered: dict[bytes, int] = {}
+        self._advanced = 0
+        self._last_block = -1
+        self._quiet = 0
+        self._tries = 0
+        self._state = "starting"
+
+    # What the node tells.
+
+    def notice(self, loads: range) -> None:
+        """Data of these loads has become complete."""
+        with self._queue_lock:
+            self._queue.update(dict.fromkeys(loads))
+
+    def notice_revert(self, load: int) -> None:
+        """The flow was reverted to somewhere in this load."""
+        with self._queue_lock:
+            known = self._reverted_to
+            self._reverted_to = load if known is None else min(known, load)
+
+    def set_start_position(self, sector: int) -> None:
+        """``miner_setStartPosition``: search from this sector on."""
+        self._start_position = sector
+
+    # Work.
+
+    def run(self, stop: threading.Event, pause: float) -> None:
+        """Mines until ``stop``; ``pause`` seconds between cycles that had nothing to do."""
+        _use_spare_time_only()
+        self._fill_queue()
+        while not stop.is_set():
+            before, used = time.monotonic(), time.thread_time()
+            try:
+                busy = self.cycle(stop)
+            except (ZerogError, OSError) as error:
+                self._state = f"waiting after an error: {error}"
+                log.info("mining: %s", error)
+                busy = False
+            waited = time.monotonic() - before
+            worked = time.thread_time() - used
+            # Runnable but not running: others need the processor, so leave it to them for a while.
+            crowded = busy and waited > 0.05 and worked < waited / 2
+            stop.wait(5 * waited if crowded else 0 if busy else pause)
+
+    def cycle(self, stop: threading.Event) -> bool:
+        """One look at the chain; whether there is more to do at once."""
+        miner_id = self._identity()
+        self._apply_revert()
+        if self._seal(stop):
+            self._state = f"sealing, {len(self._queue)} segments to go"
+            return True
+        context = self._contracts.worker_context(miner_id)
+        recall = self._range(context)
+        block = self._contracts.block_number()
+        waiting = self._obstacle(context, recall, miner_id, block)
+        if waiting is not None:
+            self._state = waiting
+            return self._make_block(context, block)
+        assert recall is not None
+        return self._search(context, recall, miner_id)
+
+    def _identity(self) -> bytes:
+        """This miner's id; a new one when the chain does not know the stored one."""
+        if self._miner_id is not None:
+            return self._miner_id
+        version = self._contracts.version()
+        if version != PORA_VERSION:
+            raise StorageError(f"the mine contract speaks version {version}, this miner {PORA_VERSION}")
+        stored = self._sealed.miner_id()
+        owner = None if stored is None else self._contracts.beneficiary(stored)
+        if stored is None or owner is None or owner.lower() != self._sender.address.lower():
+            stored = self._contracts.request_miner_id(self._sender, secrets.randbits(64))
+            self._sealed.start_over(stored)
+            self._sealed.forget_answers()
+            self._fill_queue()
+        self._miner_id = stored
+        self._sealer = Sealer(self._store, self._sealed, self._epochs, stored)
+        return stored
+
+    def _fill_queue(self) -> None:
+        """Everything that may not be sealed yet."""
+        loads = -(-self._store.length() // SEGMENT_SECTORS)
+        shard = self._store.shard
+        wanted = [
+            load
+            for load in range(shard.id, loads, shard.shards)
+            if self._sealed.mask(load) | (load == 0) != ALL_PIECES
+        ]
+        with self._queue_lock:
+            self._queue.update(dict.fromkeys(wanted))
+
+    def _apply_revert(self) -> None:
+        with self._queue_lock:
+            reverted, self._reverted_to = self._reverted_to, None
+        if reverted is None:
+            return
+        self._sealed.drop_from(reverted)
+        self._epochs.forget()
+        self._answered.clear()
+        self._miner_id = None if self._contracts.beneficiary(self._identity()) is None else self._miner_id
+        self._fill_queue()
+
+    def _seal(self, stop: threading.Event) -> bool:
+        """Seals some of the queue; whether it made progress and more waits."""
+        assert self._sealer is not None
+        with self._queue_lock:
+            batch = list(self._queue)[:SEALS_PER_CYCLE]
+        before = len(self._queue)
+        for load in batch:
+            if stop.is_set():
+                return False
+            done = self._sealer.seal(load)
+            with self._queue_lock:
+                self._queue.pop(load, None)
+                if not done:
+                    self._queue[load] = None  # again later, behind the others
+        return len(self._queue) < before and len(batch) == SEALS_PER_CYCLE
+
+    def _range(self, context: WorkerContext) -> RecallRange | None:
+        shard = self._store.shard
+        whole = RecallRange.whole(context.flow_length, shard)
+        if whole is None or not self._start_position:
+            return whole
+        # The contract fixes the length; a start further on is only free while the flow is longer than a range.
+        start = min(self._start_position, context.flow_length - whole.length)
+        aligned = max(0, start) // (1 << 25) * (1 << 25)
+        return RecallRange(aligned, whole.length, whole.shard_id, whole.shard_mask)
+
+    def _obstacle(
+        self, context: WorkerContext, recall: RecallRange | None, miner_id: bytes, block: int
+    ) -> str | None:
+        """Why there is nothing to search now, as a sentence; ``None`` when there is."""
+        if context.digest == EMPTY_DIGEST or not context.target:
+            return f"no epoch has ended yet (an epoch has {self._contracts.blocks_per_epoch()} blocks)"
+        if recall is None:
+            return f"the flow has no full segment yet: {context.flow_length} of {SEGMENT_SECTORS} sectors"
+        if recall.shards > context.max_shards:
+            return (
+                f"the contract takes at most {context.max_shards} shards, this node is one of {recall.shards}"
+            )
+        first, last = self._contracts.window(context, miner_id)
+        if block < first:
+            return f"answers are taken from block {first + 1} on, the chain is at {block}"
+        if block >= last:
+            return (
+                f"answers of epoch {context.epoch} were taken until block {last}; waiting for the next epoch"
+            )
+        limit = self._options.answers_per_epoch
+        if limit and self._answered.get(context.digest, 0) >= limit:
+            return f"epoch {context.epoch} is answered"
+        if not any(self._sealed.masks(recall.start // SEGMENT_SECTORS, recall.length // SEGMENT_SECTORS)):
+            return "no sealed data in the range of this epoch yet"
+        return None
+
+    def _make_block(self, context: WorkerContext, block: int) -> bool:
+        """Moves a chain on that stands still while data waits to be proven; whether it did."""
+        foreign, self._last_block = block != self._last_block, block
+        if self._advance is None:
+            if not foreign and "waiting" not in self._state and "answered" not in self._state:
+                self._state += "; the chain makes no blocks by itself"
+            return False
+        unproven = self._unproven()
+        if foreign or not unproven:
+            self._quiet = 0
+            self._advanced = self._advanced if unproven else 0
+            return False
+        self._quiet += 1
+        if self._quiet < QUIET_CYCLES or self._advanced > 3 * self._contracts.blocks_per_epoch():
+            return False
+        self._advance()
+        self._advanced += 1
+        self._last_block = self._contracts.block_number()
+        return True
+
+    def _unproven(self) -> bool:
+        """Whether full segments were added since the newest accepted answer."""
+        newest = self._sealed.answers(1)
+        proven = int(str(newest[0]["flowLength"])) if newest else 0
+        return self._store.length() // SEGMENT_SECTORS > proven // SEGMENT_SECTORS and bool(
+            self._queue or self._sealed.pieces()
+        )
+
+    def _search(self, context: WorkerContext, recall: RecallRange, miner_id: bytes) -> bool:
+        first = recall.start // SEGMENT_SECTORS
+        masks = self._sealed.masks(first, recall.length // SEGMENT_SECTORS)
+        target = scaled_target(context.target, context.flow_length, recall)
+        with native_errors():
+            hits = _native.pora_search(
+                self._sealed.descriptor,
+                masks,
+                miner_id,
+                context.subtask_digest,
+                recall.start,
+                recall.length,
+                recall.shard_id,
+                recall.shard_mask,
+                target.to_bytes(32),
+                secrets.token_bytes(32),
+                ITERATIONS,
+                self._options.threads,
+            )
+        self._tries += ITERATIONS
+        self._state = f"searching epoch {context.epoch}"
+        for nonce, load, seal_offset, _ in hits:
+            if recall.holds(load) and self._hand_in(
+                context, recall, miner_id, nonce, first + load, seal_offset
+            ):
+                break
+        return True
+
+    def _hand_in(
+        self,
+        context: WorkerContext,
+        recall: RecallRange,
+        miner_id: bytes,
+        nonce: bytes,
+        load: int,
+        seal_offset: int,
+    ) -> bool:
+        position = piece_position(load, seal_offset)
+        epoch = self._epochs.of_piece(position)
+        if epoch is None:
+            return False
+        answer = Answer(
+            context_digest=context.digest,
+            nonce=nonce,
+            miner_id=miner_id,
+            recall=recall,
+            position=position,
+            seal_offset=seal_offset,
+            sealed_context_digest=epoch.digest,
+            sealed=self._sealed.piece(load, seal_offset),
+            proof=answer_proof(self._store.sector_proof(position, context.flow_root)),
+        )
+        if not proves(answer, context.flow_root):
+            log.warning("the sealed copy of sector %d is damaged; sealing it again", position)
+            self._sealed.drop(load, seal_offset)
+            self.notice(range(load, load + 1))
+            return False
+        try:
+            transaction, reward = self._contracts.submit(self._sender, answer)
+        except (ContractReverted, TransactionError) as error:
+            self._state = f"an answer came too late: {error.message}"
+            return True
+        self._answered = {context.digest: self._answered.get(context.digest, 0) + 1}
+        self._advanced = 0
+        self._sealed.record(context.epoch, position, context.flow_length, transaction, reward)
+        self._state = f"epoch {context.epoch} is answered"
+        log.info("answer accepted in epoch %d: %d wei", context.epoch, reward)
+        return True
+
+    # About it.
+
+    def status(self) -> dict[str, Any]:
+        """State, identity, sealed data, answers and earnings (wei as text)."""
+        answers, earned = self._sealed.earned()
+        owed: str | None = None
+        with suppress(ZerogError):
+            owed = str(self._contracts.owed(self._sender.address))
+        return {
+            "state": self._state,
+            "minerId": None if self._miner_id is None else "0x" + self._miner_id.hex(),
+            "beneficiary": self._sender.address,
+            "sealedBytes": self._sealed.pieces() * 4096,
+            "segmentsToSeal": len(self._queue),
+            "tries": self._tries,
+            "answers": answers,
+            "earned": str(earned),
+            "owed": owed,
+            "newest": self._sealed.answers(),
+        }
+
+    def withdraw(self) -> str:
+        """Pays out what the contract owes; hash of the transaction."""
+        return self._contracts.withdraw(self._sender)
+
+
+def proves(answer: Answer, flow_root: bytes) -> bool:
+    """What the contract checks of the data: unsealed, hashed and folded, it is part of the flow."""
+    from zerog.chain.keys import keccak256
+
+    with native_errors():
+        raw = _native.pora_unseal(
+            answer.sealed, answer.miner_id, answer.sealed_context_digest, answer.position
+        )
+        node = _native.merkle_root(raw)
+    index = answer.position // 16
+    for sibling in answer.proof:
+        node = keccak256(sibling + node if index & 1 else node + sibling)
+        index >>= 1
+    return node == flow_root
+
+
+def _use_spare_time_only() -> None:
+    """The calling thread (and those it starts) runs only when nothing else wants the processor, where that exists."""
+    idle = getattr(os, "SCHED_IDLE", None)
+    if idle is not None:
+        with suppress(OSError):
+            os.sched_setscheduler(threading.get_native_id(), idle, os.sched_param(0))

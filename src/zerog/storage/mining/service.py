@@ -1,0 +1,101 @@
+"""The mining service of a node: one idle-priority thread, and the ``miner_*`` methods."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from zerog.errors import InvalidParams, RpcError
+from zerog.storage.mining.miner import Miner
+
+PAUSE = 0.5
+"""Seconds between looks at the chain when there is nothing to do."""
+
+
+class MiningService:
+    """See the module's docstring.
+
+    ``prepare`` builds the miner (opens its files, talks to the chain); it runs in the service's own thread, once the
+    node answers.
+    """
+
+    name = "miner"
+
+    def __init__(self, prepare: Callable[[], Miner], pause: float = PAUSE) -> None:
+        self._prepare = prepare
+        self._pause = pause
+        self._miner: Miner | None = None
+        self._wanted = threading.Event()
+        self._wanted.set()
+        self._position: int | None = None
+
+    def methods(self) -> Mapping[str, Callable[[Any], Awaitable[Any]]]:
+        """``miner_start``, ``miner_stop``, ``miner_setStartPosition`` as 0G's node; ``miner_status``, ``miner_withdraw``."""
+        return {
+            "miner_start": self._start,
+            "miner_stop": self._stop,
+            "miner_setStartPosition": self._set_start_position,
+            "miner_status": self._status,
+            "miner_withdraw": self._withdraw,
+        }
+
+    async def run(self) -> None:
+        """Mines until cancelled."""
+        stop = threading.Event()
+        try:
+            await asyncio.to_thread(self._serve, stop)
+        finally:
+            stop.set()
+
+    def _serve(self, stop: threading.Event) -> None:
+        miner = self._prepare()
+        self._miner = miner
+        if self._position is not None:
+            miner.set_start_position(self._position)
+        while not stop.is_set():
+            if not self._wanted.wait(timeout=self._pause):
+                continue
+            shift = threading.Event()
+            watcher = threading.Thread(target=self._end_shift, args=(stop, shift), daemon=True)
+            watcher.start()
+            miner.run(shift, self._pause)
+            watcher.join()
+
+    def _end_shift(self, stop: threading.Event, shift: threading.Event) -> None:
+        while self._wanted.is_set() and not stop.wait(0.2):
+            pass
+        shift.set()
+
+    async def _start(self, params: Any) -> bool:
+        self._wanted.set()
+        return True
+
+    async def _stop(self, params: Any) -> bool:
+        self._wanted.clear()
+        return True
+
+    async def _set_start_position(self, params: Any) -> bool:
+        if (
+            not isinstance(params, list)
+            or len(params) != 1
+            or not isinstance(params[0], int)
+            or params[0] < 0
+        ):
+            raise InvalidParams("miner_setStartPosition takes one parameter, a sector")
+        self._position = params[0]
+        if self._miner is not None:
+            self._miner.set_start_position(params[0])
+        return True
+
+    async def _status(self, params: Any) -> dict[str, Any]:
+        if self._miner is None:
+            return {"state": "starting"}
+        state = await asyncio.to_thread(self._miner.status)
+        return state | {"mining": self._wanted.is_set()}
+
+    async def _withdraw(self, params: Any) -> str:
+        if self._miner is None:
+            raise RpcError(-32000, "the miner has not started yet")
+        return await asyncio.to_thread(self._miner.withdraw)

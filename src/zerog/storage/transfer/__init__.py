@@ -1,0 +1,1 @@
+"""Moving files to and from storage nodes: upload, download, encryption, paying once."""

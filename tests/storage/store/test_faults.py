@@ -1,0 +1,243 @@
+"""Kills at random moments, flipped bits in every file, a full disk, many threads."""
+
+from __future__ import annotations
+
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from tests.storage.reference import merkle
+from tests.storage.store.building import BLOCK, Chain, File, read_back
+
+from zerog.errors import CorruptDataDir, DataDamaged, ForeignDataDir, StorageFull
+from zerog.storage.store import FlowStore
+from zerog.storage.values import BlockMark, FileState, ShardConfig
+
+FILES = [File.of(merkle.prng(size)) for size in (700, 1_048_579, 262_145, 3840, 2_097_151, 1_048_579)]
+
+WRITER = """
+import sys
+from pathlib import Path
+from tests.storage.store.test_faults import BLOCK, FILES, Chain, FlowStore, BlockMark, ShardConfig
+
+store = FlowStore.open(Path(sys.argv[1]), ShardConfig(), durable=sys.argv[2] == "durable")
+chain = Chain()
+submissions = [chain.submit(file) for file in FILES]
+print("ready", flush=True)
+store.append(submissions[store.next_seq():], BLOCK)
+print("appended", flush=True)
+while True:
+    for seq in range(len(FILES)):
+        for index, segment in enumerate(FILES[seq].segments):
+            store.put_segment(seq, segment)
+            print("put", seq, index, flush=True)
+    print("cycle", flush=True)
+    store.scrub(limit=5)
+    dropped = store.revert(2, BlockMark(3, bytes(32)))
+    print("reverted", flush=True)
+    store.append(dropped, BLOCK)
+    print("appended", flush=True)
+"""
+
+
+def killed_after(path: Path, lines: int, mode: str) -> list[str]:
+    """Runs the writer, kills it after some lines of its output; every line that it wrote."""
+    command = [sys.executable, "-c", WRITER, str(path), mode]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stdout is not None
+        seen = []
+        for line in process.stdout:
+            # A line without its end was cut by the kill.
+            seen += [line[:-1]] if line.endswith("\n") else []
+            if len(seen) >= lines:
+                process.send_signal(signal.SIGKILL)
+        process.wait(timeout=60)
+    return seen
+
+
+def check_after_kill(path: Path, seen: list[str], chain: Chain) -> None:
+    with FlowStore.open(path, ShardConfig()) as store:
+        if "appended" in seen:
+            assert store.next_seq() >= 2
+        # A kill between a revert and the next append: the data waits for its roots.
+        store.append(chain.submissions[store.next_seq() :], BLOCK)
+        assert store.root() == chain.roots[-1]
+        for seq, index in {tuple(map(int, line.split()[1:])) for line in seen if line.startswith("put")}:
+            assert store.read_segment(seq, index) is not None, f"{seq}/{index} was acknowledged"
+        for seq in range(len(FILES)):
+            if store.state(seq) is FileState.FINALIZED:
+                assert read_back(store, seq) == FILES[seq].data
+        report = store.scrub(limit=10_000)
+        while not report.complete:
+            report = store.scrub(limit=10_000)
+        assert store.damaged() == []
+
+
+def kill_repeatedly(path: Path, times: int, seed: int) -> None:
+    chain, choice = Chain(), random.Random(seed)
+    for file in FILES:
+        chain.submit(file)
+    for attempt in range(times):
+        mode = choice.choice(["durable", "fast"])
+        seen = killed_after(path, choice.randrange(1, 80), mode)
+        assert seen, "the writer failed"
+        check_after_kill(path, seen, chain)
+        if attempt % 3 == 2:
+            shutil.rmtree(path)
+
+
+def test_kills_at_random_moments_lose_no_acknowledged_segment(tmp_path: Path) -> None:
+    kill_repeatedly(tmp_path / "store", 20, seed=1)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_two_hundred_kills_lose_no_acknowledged_segment(tmp_path: Path) -> None:
+    kill_repeatedly(tmp_path / "store", 200, seed=2)
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[bytes]]:
+    """A closed store with some files of which one is incomplete, and its flow roots."""
+    path, chain = tmp_path_factory.mktemp("sound") / "store", Chain()
+    with FlowStore.open(path, ShardConfig()) as store:
+        store.append([chain.submit(file) for file in FILES], BLOCK)
+        for seq in range(4):
+            store.put_segments(seq, FILES[seq].segments)
+        store.put_segments(4, FILES[4].segments[:3])
+    return path, chain.roots
+
+
+def served(path: Path, roots: list[bytes]) -> str:
+    """Reads and scrubs everything; "equal", or how the damage was reported. Wrong answers fail."""
+    try:
+        with FlowStore.open(path, ShardConfig()) as store:
+            lost = False
+            for seq, file in enumerate(FILES):
+                held = [i for first, end in store.held(seq) for i in range(first, end)]
+                for index in held:
+                    try:
+                        assert store.read_segment(seq, index) == file.segments[index].data
+                        assert store.segment_proof(seq, index) == file.segments[index].proof
+                    except DataDamaged:
+                        lost = True
+                expected = 3 if seq == 4 else len(file.segments)
+                if store.uploaded_count(seq) != expected:
+                    lost = True
+                    assert store.damaged(), "something is missing and nothing says so"
+            while not store.scrub(limit=1000).complete:
+                pass
+            assert [store.root_at(seq) for seq in range(len(FILES))] == roots
+            return "damaged" if lost else "equal"
+    except (CorruptDataDir, ForeignDataDir):
+        return "corrupt"
+
+
+def flip_bits(
+    sound: tuple[Path, list[bytes]], path: Path, name: str, times: int, seed: int
+) -> dict[str, int]:
+    choice, outcomes = random.Random(seed), {"equal": 0, "damaged": 0, "corrupt": 0}
+    for _ in range(times):
+        shutil.rmtree(path, ignore_errors=True)
+        path.mkdir()
+        (path / "flow").mkdir()
+        for part in ("index.sqlite", "flow/00000000.sectors"):
+            subprocess.run(["cp", "--sparse=always", sound[0] / part, path / part], check=True)
+        target = path / name
+        with target.open("r+b") as file:
+            while True:
+                offset = choice.randrange(target.stat().st_size)
+                file.seek(offset)
+                byte = file.read(1)[0]
+                if byte:
+                    break
+            file.seek(offset)
+            file.write(bytes([byte ^ 1 << choice.randrange(8)]))
+        outcomes[served(path, sound[1])] += 1
+    return outcomes
+
+
+def test_a_flipped_bit_of_data_is_always_reported(sound: tuple[Path, list[bytes]], tmp_path: Path) -> None:
+    outcomes = flip_bits(sound, tmp_path / "copy", "flow/00000000.sectors", 15, seed=3)
+    assert outcomes == {"equal": 0, "damaged": 15, "corrupt": 0}
+
+
+def test_a_flipped_bit_of_the_index_never_changes_an_answer(
+    sound: tuple[Path, list[bytes]], tmp_path: Path
+) -> None:
+    outcomes = flip_bits(sound, tmp_path / "copy", "index.sqlite", 80, seed=4)
+    assert outcomes["corrupt"] > 40
+    assert outcomes["damaged"] == 0
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_a_thousand_flipped_bits_of_the_index(sound: tuple[Path, list[bytes]], tmp_path: Path) -> None:
+    assert flip_bits(sound, tmp_path / "copy", "index.sqlite", 1000, seed=5)["damaged"] == 0
+
+
+def test_a_full_disk_under_data_and_index_changes_nothing(tmp_path: Path) -> None:
+    """A limit on the size of files stands for the disk: it hits SQLite's files and ours alike."""
+    with FlowStore.open(tmp_path / "store", ShardConfig()) as store:
+        chain = Chain()
+        store.append([chain.submit(FILES[0])], BLOCK)
+        store.put_segments(0, FILES[0].segments)
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        second = chain.submit(FILES[1])
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1024, hard))
+            with pytest.raises(StorageFull):
+                store.append([second], BlockMark(8, bytes(32)))
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+            assert (store.next_seq(), store.progress()) == (1, BLOCK)
+            store.append([second], BLOCK)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1024, hard))
+            with pytest.raises(StorageFull):
+                store.put_segments(1, FILES[1].segments)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+            signal.signal(signal.SIGXFSZ, ignored)
+        assert store.held(1) == []
+        assert store.put_segments(1, FILES[1].segments)
+        assert read_back(store, 1) == FILES[1].data
+        assert read_back(store, 0) == FILES[0].data
+
+
+def test_many_threads_put_read_reshard_and_scrub_together(tmp_path: Path) -> None:
+    with FlowStore.open(tmp_path / "store", ShardConfig()) as store:
+        chain, failures = Chain(), []
+        store.append([chain.submit(file) for file in FILES], BLOCK)
+
+        def work(number: int) -> None:
+            choice = random.Random(number)
+            try:
+                for _ in range(60):
+                    seq = choice.randrange(len(FILES))
+                    index = choice.randrange(len(FILES[seq].segments))
+                    store.put_segment(seq, FILES[seq].segments[index])
+                    assert store.read_segment(seq, index) == FILES[seq].segments[index].data
+                    assert store.segment_proof(seq, index) == FILES[seq].segments[index].proof
+                    store.sector_proof(chain.submissions[seq].start + index * 1024, None)
+                    store.scrub(limit=2)
+            except BaseException as error:
+                failures.append(error)
+
+        threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(timeout=120)
+        assert failures == []
+        for seq, file in enumerate(FILES):
+            store.put_segments(seq, file.segments)
+            assert read_back(store, seq) == file.data
+        assert store.statistics().segments == sum(len(file.segments) for file in FILES)
