@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -190,7 +191,9 @@ def test_empty_file_is_refused_clearly(sdk: str, stack: Node, tmp_path: Path) ->
     empty = tmp_path / "empty"
     empty.touch()
     [outcome] = run(
-        sdk, stack.url, [Job("upload", {"file": str(empty), "key": stack.banner["accounts"][14]["privateKey"]})]
+        sdk,
+        stack.url,
+        [Job("upload", {"file": str(empty), "key": stack.banner["accounts"][14]["privateKey"]})],
     )
     assert not outcome.ok
     assert outcome.error
@@ -255,9 +258,7 @@ def test_encrypted_file_comes_back_in_the_clear(
     )
     [uploaded] = run(TS, uploads.node.url, [upload])
     assert uploaded.ok, uploaded.error
-    download = Job(
-        "downloadDecrypted", {"roots": [uploaded.result["rootHash"]], "decryption": decryption}
-    )
+    download = Job("downloadDecrypted", {"roots": [uploaded.result["rootHash"]], "decryption": decryption})
     [outcome] = run(TS, uploads.node.url, [download])
     assert outcome.ok, outcome.error
     assert bytes.fromhex(outcome.result[2:]) == data
@@ -286,3 +287,44 @@ def test_kv_value_reads_back(written_stream: tuple[str, str], name: str, stack: 
     [outcome] = run(sdk, stack.url, [Job("kvRead", {"stream": stream, "name": given})])
     assert outcome.ok, outcome.error
     assert outcome.result["size"] == len(VALUES[name])
+
+
+@dataclass
+class Shards:
+    """Two nodes that each keep every second segment; the first one's indexer knows both."""
+
+    first: Node
+    second: StorageNode
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shards]:
+    port = free_port()
+    config = tmp_path_factory.mktemp("shards") / "zerog.toml"
+    config.write_text(f'[storage]\nshard = "0/2"\n[indexer]\ntrusted = ["http://127.0.0.1:{port}"]\n')
+    first = Node("--ephemeral", "--config", str(config), chain_only=False)
+    second = StorageNode(first.url, first.banner["contracts"]["StorageFlow"], "1/2", "--port", str(port))
+    yield Shards(first, second)
+    assert second.stop() == 0
+    assert first.stop() == 0
+
+
+@pytest.mark.parametrize("sdk", SDKS)
+def test_file_over_two_shards_comes_back(sdk: str, shards: Shards, tmp_path: Path) -> None:
+    data = content(f"{sdk} sharded", 600_000)
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.write_bytes(data)
+    key = shards.first.banner["accounts"][SDKS.index(sdk)]["privateKey"]
+    [uploaded] = run(sdk, shards.first.url, [Job("upload", {"file": str(source), "key": key})])
+    assert uploaded.ok, uploaded.error
+    download = Job("download", {"root": uploaded.result["rootHash"], "file": str(target)})
+    [outcome] = run(sdk, shards.first.url, [download])
+    assert outcome.ok, outcome.error
+    assert target.read_bytes() == data

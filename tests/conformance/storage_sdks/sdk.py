@@ -112,8 +112,11 @@ def run(index: int, job: dict[str, Any]) -> None:
     except Exception as error:
         line |= {"ok": False, "error": f"{type(error).__name__}: {error}"}
     with writing:
-        print(json.dumps(line, default=lambda value: value.hex() if isinstance(value, bytes) else str(value)),
-              file=results, flush=True)
+        print(
+            json.dumps(line, default=lambda value: value.hex() if isinstance(value, bytes) else str(value)),
+            file=results,
+            flush=True,
+        )
 
 
 lanes: dict[Any, list[tuple[int, dict[str, Any]]]] = {}
