@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import os
@@ -52,7 +53,7 @@ class Outcome:
     error: str = ""
 
 
-def run(sdk: str, url: str, jobs: list[Job], timeout: int = 300) -> list[Outcome]:
+def run(sdk: str, url: str, jobs: list[Job], timeout: int = 180) -> list[Outcome]:
     """The outcomes in the order of the jobs."""
     environment = dict(os.environ)
     if sdk == PY:
@@ -287,6 +288,7 @@ def test_kv_value_reads_back(written_stream: tuple[str, str], name: str, stack: 
     [outcome] = run(sdk, stack.url, [Job("kvRead", {"stream": stream, "name": given})])
     assert outcome.ok, outcome.error
     assert outcome.result["size"] == len(VALUES[name])
+    assert base64.b64decode(outcome.result["data"]) == VALUES[name]
 
 
 @dataclass
@@ -322,7 +324,9 @@ def test_file_over_two_shards_comes_back(sdk: str, shards: Shards, tmp_path: Pat
     source, target = tmp_path / "source", tmp_path / "target"
     source.write_bytes(data)
     key = shards.first.banner["accounts"][SDKS.index(sdk)]["privateKey"]
-    [uploaded] = run(sdk, shards.first.url, [Job("upload", {"file": str(source), "key": key})])
+    # With its default of one segment per task, 1.2.8 forgets the last segments of the node that has more of them.
+    options = {"options": {"taskSize": 10}} if sdk == TS else {}
+    [uploaded] = run(sdk, shards.first.url, [Job("upload", {"file": str(source), "key": key, **options})])
     assert uploaded.ok, uploaded.error
     download = Job("download", {"root": uploaded.result["rootHash"], "file": str(target)})
     [outcome] = run(sdk, shards.first.url, [download])

@@ -1,6 +1,6 @@
 // Drives one unmodified storage SDK: `node sdk.mjs PACKAGE` reads {"url", "jobs": […]} from stdin, runs the jobs side by
 // side (those of one "lane" in order) and writes one JSON line per job: {"job", "ok", "result" | "error"}.
-import { readFileSync } from 'node:fs';
+import { readFileSync, writeSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { ethers } from 'ethers';
 
@@ -104,7 +104,15 @@ async function run(index, job) {
     line.ok = false;
     line.error = String(error?.message ?? error);
   }
-  process.stdout.write(JSON.stringify(line, plain) + '\n');
+  // Written whole before the process ends, however long it is.
+  const text = Buffer.from(JSON.stringify(line, plain) + '\n');
+  for (let sent = 0; sent < text.length; ) {
+    try {
+      sent += writeSync(1, text, sent);
+    } catch (error) {
+      if (error.code !== 'EAGAIN') throw error;
+    }
+  }
 }
 
 const lanes = new Map();
