@@ -83,7 +83,10 @@ def storage(node: Node, running: dict[str, Service]) -> StorageService | None:
         shard=settings.shard,
         durable=settings.durable,
         max_bytes=settings.max_bytes,
+        confirmations=settings.confirmations,
         pool_bytes=settings.pool_bytes,
+        scrub_rate=settings.scrub_rate,
+        scrub_interval=settings.scrub_interval,
         admin_anywhere=settings.admin_anywhere,
     )
     return StorageService(

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any
 
 from zerog.errors import InvalidParams, RpcError
+from zerog.storage.guard import require_local
 from zerog.storage.mining.miner import Miner
 
 PAUSE = 0.5
@@ -18,14 +20,17 @@ class MiningService:
     """See the module's docstring.
 
     ``prepare`` builds the miner (opens its files, talks to the chain); it runs in the service's own thread, once the
-    node answers.
+    node answers. ``anywhere``: the methods answer to other machines, too.
     """
 
     name = "miner"
 
-    def __init__(self, prepare: Callable[[], Miner], pause: float = PAUSE) -> None:
+    def __init__(
+        self, prepare: Callable[[], Miner], pause: float = PAUSE, *, anywhere: bool = False
+    ) -> None:
         self._prepare = prepare
         self._pause = pause
+        self._anywhere = anywhere
         self._miner: Miner | None = None
         self._wanted = threading.Event()
         self._wanted.set()
@@ -33,13 +38,18 @@ class MiningService:
 
     def methods(self) -> Mapping[str, Callable[[Any], Awaitable[Any]]]:
         """``miner_start``, ``miner_stop``, ``miner_setStartPosition`` as 0G's node; ``miner_status``, ``miner_withdraw``."""
-        return {
+        methods = {
             "miner_start": self._start,
             "miner_stop": self._stop,
             "miner_setStartPosition": self._set_start_position,
             "miner_status": self._status,
             "miner_withdraw": self._withdraw,
         }
+        return {name: partial(self._guarded, method) for name, method in methods.items()}
+
+    async def _guarded(self, method: Callable[[Any], Awaitable[Any]], params: Any) -> Any:
+        require_local(self._anywhere)
+        return await method(params)
 
     async def run(self) -> None:
         """Mines until cancelled."""
