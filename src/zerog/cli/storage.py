@@ -329,7 +329,8 @@ def ls(
 def status(url: str, rpc: str | None, nodes: tuple[str, ...], timeout: float) -> None:
     """Show the nodes of the network: shard, progress, and whether they follow the chain."""
     network = _storage(url, rpc, nodes, timeout)
-    rows, head = [], network.client.block_number
+    rows: list[dict[str, Any]] = []
+    head = network.client.block_number
     for node in network.nodes():
         state = network._node(node.url).status(fresh=True)
         rows.append(
