@@ -4,12 +4,14 @@
 //! arrive, a response that the client does not take, a connection that stays silent.
 
 use std::collections::HashMap;
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::Arc;
 use std::task::{ready, Context, Poll};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -209,9 +211,13 @@ impl Connections {
 }
 
 /// Bytes of short answers that are put together.
-const TOGETHER: usize = 32 << 10;
+const TOGETHER: usize = 128 << 10;
+/// Answers after which hyper lets other connections have their turn.
+const ROUND: usize = 16;
+/// How long one connection's answers are put together before others have their turn.
+const TURN: Duration = Duration::from_micros(200);
 /// Bytes of memory that a connection keeps for them while it is silent.
-const KEPT: usize = 4 << 10;
+const KEPT: usize = 32 << 10;
 
 /// The writing side of a connection. What is short waits until the connection has nothing more to do at once: the
 /// answers to requests that came together leave together. hyper's `pipeline_flush` does that, too, but lifts its bound
@@ -220,8 +226,10 @@ struct Outgoing {
     stream: OwnedWriteHalf,
     waiting: Vec<u8>,
     written: usize,
-    /// `push` follows whatever is written.
+    /// `Cork::serve` writes what waits.
     corked: bool,
+    /// Pieces that came to those that wait since the connection was last asked to go on.
+    pieces: usize,
 }
 
 impl Outgoing {
@@ -256,14 +264,26 @@ pub struct Cork {
 }
 
 impl Cork {
-    /// To be called whenever the connection has done what it could.
-    pub fn push(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.outgoing.lock().drain(&self.activity, cx)
-    }
-
-    /// From now on whatever is written leaves at once.
-    pub fn pull(&self) {
-        self.outgoing.lock().corked = false;
+    /// Lets a connection do what it can, then writes what waits. Ready when the connection has ended.
+    pub fn serve<F: Future>(&self, mut connection: Pin<&mut F>, cx: &mut Context<'_>) -> Poll<()> {
+        let mut begun = None;
+        loop {
+            self.outgoing.lock().pieces = 0;
+            let ended = connection.as_mut().poll(cx).is_ready();
+            let mut outgoing = self.outgoing.lock();
+            // hyper pauses after so many answers although more requests may be there.
+            let paused = !ended && outgoing.pieces >= ROUND;
+            if paused && begun.get_or_insert_with(Instant::now).elapsed() < TURN {
+                continue;
+            }
+            let broken = matches!(outgoing.drain(&self.activity, cx), Poll::Ready(Err(_)));
+            if ended || broken {
+                // Whoever has the stream now, a WebSocket, writes at once.
+                outgoing.corked = false;
+                return Poll::Ready(());
+            }
+            return Poll::Pending;
+        }
     }
 }
 
@@ -277,7 +297,8 @@ pub struct Watched {
 impl Watched {
     pub fn new(stream: TcpStream, activity: Arc<Activity>) -> (Watched, Cork) {
         let (incoming, stream) = stream.into_split();
-        let outgoing = Arc::new(Mutex::new(Outgoing { stream, waiting: Vec::new(), written: 0, corked: true }));
+        let outgoing =
+            Arc::new(Mutex::new(Outgoing { stream, waiting: Vec::new(), written: 0, corked: true, pieces: 0 }));
         let cork = Cork { outgoing: Arc::clone(&outgoing), activity: Arc::clone(&activity) };
         (Watched { incoming, outgoing, activity }, cork)
     }
@@ -308,6 +329,7 @@ impl AsyncWrite for Watched {
         let length = bufs.iter().map(|buf| buf.len()).sum();
         if outgoing.takes(length) {
             bufs.iter().for_each(|buf| outgoing.waiting.extend_from_slice(buf));
+            outgoing.pieces += 1;
             return Poll::Ready(Ok(length));
         }
         ready!(outgoing.drain(&self.activity, cx))?;

@@ -1,12 +1,11 @@
 //! The listeners and HTTP: POST requests, WebSocket upgrades and the routes of handlers, on every port alike.
 
-use std::future::{poll_fn, Future};
+use std::future::poll_fn;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
 use http_body_util::BodyExt;
@@ -271,16 +270,7 @@ async fn serve_connection(stream: TcpStream, shared: Arc<Shared>, entry: Arc<Ent
         .with_upgrades();
     let mut connection = pin!(connection);
     // A connection that breaks concerns its client alone.
-    poll_fn(|cx| {
-        let ended = connection.as_mut().poll(cx).is_ready();
-        let broken = matches!(cork.push(cx), Poll::Ready(Err(_)));
-        if ended || broken {
-            cork.pull();
-            return Poll::Ready(());
-        }
-        Poll::Pending
-    })
-    .await;
+    poll_fn(|cx| cork.serve(connection.as_mut(), cx)).await;
 }
 
 type Answer = Response<Payload>;
