@@ -16,8 +16,8 @@ import {Reward, SECTORS_PER_PRICE} from "./StorageTypes.sol";
 contract ChunkLinearReward is IStorageReward, Initializable, AccessControlEnumerable {
     /// @dev Chunks `[first, end)` that one submission filled from the first to the last sector; all got the same.
     struct Run {
-        uint64 first;
-        uint64 end;
+        uint40 first;
+        uint40 end;
         uint128 amount;
         uint40 startTime;
     }
@@ -182,25 +182,29 @@ contract ChunkLinearReward is IStorageReward, Initializable, AccessControlEnumer
         return deadline != 0 && deadline < block.timestamp;
     }
 
-    /// @dev Chunks that are filled from end to end cost the same however many there are: they are one run.
+    /// @dev Chunks that are filled from end to end cost the same however many there are: they are one run. What
+    /// rounding leaves goes to the chunk that is begun, or to the base rewards when none is.
     function _spread(uint256 beforeLength, uint256 sectors, uint256 amount) private {
         uint256 size = sectorsPerChunk;
-        uint256 first = beforeLength / size;
         uint256 afterLength = beforeLength + sectors;
-        uint256 last = (afterLength - 1) / size;
-        if (first == last) return _add(first, amount, afterLength % size == 0);
+        uint256 first = (beforeLength + size - 1) / size;
+        uint256 end = afterLength / size;
+        // Within one chunk that was begun before.
+        if (end < first) return _add(end, amount, false);
         uint256 rest = amount;
-        uint256 head = size - (beforeLength % size);
-        uint256 share = (amount * head) / sectors;
-        _add(first, share, true);
-        rest -= share;
-        if (last - first > 1) {
-            share = (amount * size) / sectors;
-            _runs.push(Run(uint64(first + 1), uint64(last), SafeCast.toUint128(share), uint40(block.timestamp)));
-            rest -= share * (last - first - 1);
+        if (beforeLength % size != 0) {
+            uint256 head = (amount * (first * size - beforeLength)) / sectors;
+            _add(first - 1, head, true);
+            rest -= head;
         }
-        // The last chunk takes what rounding left.
-        _add(last, rest, afterLength % size == 0);
+        if (end > first) {
+            uint256 share = (amount * size) / sectors;
+            _runs.push(Run(uint40(first), uint40(end), SafeCast.toUint128(share), uint40(block.timestamp)));
+            rest -= share * (end - first);
+        }
+        if (rest == 0) return;
+        if (afterLength % size != 0) _add(end, rest, false);
+        else totalBaseReward += rest;
     }
 
     function _add(uint256 pricingIndex, uint256 amount, bool full) private {

@@ -29,7 +29,8 @@
     │   ├── DataUnavailable         the file is known, its data is not here
     │   ├── DataDamaged             stored bytes fail their check
     │   ├── FlowDiverged            the stored flow is not the chain's
-    │   └── StorageFull             no room on the disk, or a limit is reached
+    │   ├── StorageFull             no room on the disk, or a limit is reached
+    │   └── StreamWriteRefused      a KV transaction was replayed and not committed (result)
     └── NativeFailure               the native engine failed in a way that has no better name
 
 Messages are one sentence: what was wrong, with which value. ``hint`` says what to do next; it is
@@ -210,6 +211,21 @@ class FlowDiverged(StorageError):
 
 class StorageFull(StorageError):
     """The disk, or a limit of the configuration, has no room."""
+
+
+class StreamWriteRefused(StorageError):
+    """A KV transaction was replayed and not committed.
+
+    Attributes
+    ----------
+    seq : its sequence number.
+    result : the reason in the words of replay, for example ``VersionConfliction``.
+    """
+
+    def __init__(self, seq: int, result: str) -> None:
+        super().__init__(f"KV transaction {seq} was not committed: {result}")
+        self.seq = seq
+        self.result = result
 
 
 class NativeFailure(ZerogError):

@@ -22,6 +22,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "up": ("zerog.cli.up:up", "Start a devnet or another chain."),
     "infer": ("zerog.cli.infer:infer", "Ask a model, with a receipt that anyone can verify."),
     "storage": ("zerog.cli.storage:storage", "Store files, get them back with proofs."),
+    "kv": ("zerog.cli.kv:kv", "Streams of keys and values, with access control."),
     "demo": ("zerog.cli.demo:demo", "Show the whole story: a proven answer moves money."),
     "chain": ("zerog.cli.chain:chain", "Make, import, export and check chains on disk."),
     "accounts": ("zerog.cli.accounts:accounts", "Key files: create, import, sign."),

@@ -14,6 +14,7 @@ from zerog.errors import ContractReverted, RpcError, TransactionError, Transacti
 
 if TYPE_CHECKING:
     from zerog.client.contract import Contract
+    from zerog.client.kv import Kv
     from zerog.client.storage import Storage
 
 DEFAULT_URL = "http://127.0.0.1:8545"
@@ -81,6 +82,13 @@ class Client:
         if url is None:
             raise RpcError(-32000, "a client in process knows no storage node", hint="pass storage_url=")
         return Storage(url, client=self)
+
+    @cached_property
+    def kv(self) -> Kv:
+        """Streams of keys and values on the storage network of this node."""
+        from zerog.client.kv import Kv
+
+        return Kv(self)
 
     @cached_property
     def chain_id(self) -> int:

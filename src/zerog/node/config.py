@@ -231,10 +231,31 @@ class IndexerSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     ) = None
 
 
+class MinerSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The storage miner: proves random access to the stored data, and is paid for it."""
+
+    enabled: Annotated[bool, Meta(description="mine with the data that the storage node keeps")] = True
+    threads: Annotated[int, Meta(ge=1, le=1024, description="threads of the search, on idle priority")] = 1
+    answers_per_epoch: Annotated[
+        int, Meta(ge=0, le=10**6, description="answers handed in per epoch; 0 for as many as it finds")
+    ] = 1
+    make_blocks: Annotated[
+        bool,
+        Meta(description="with automine: make blocks while new data waits to be proven, else wait for them"),
+    ] = True
+
+
 class KvSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The key-value node."""
 
     port: Annotated[int, Meta(ge=0, le=65535, description=_PORT.format(6789))] | None = None
+    streams: Annotated[
+        tuple[Annotated[str, Meta(pattern=r"^(0x)?[0-9a-fA-F]{64}$")], ...],
+        Meta(description="stream ids to follow; all when empty"),
+    ] = ()
+    give_up_after: Annotated[
+        float, Meta(gt=0, description="seconds that replay waits for data before it goes on without it")
+    ] = 60.0
 
 
 class NodeSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -280,6 +301,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     storage: StorageSettings = StorageSettings()
     indexer: IndexerSettings = IndexerSettings()
     kv: KvSettings = KvSettings()
+    miner: MinerSettings = MinerSettings()
 
 
 def load(path: Path | None, overrides: Mapping[str, Any] | None = None) -> Config:

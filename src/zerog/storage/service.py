@@ -134,6 +134,18 @@ class StorageService:
         self._opened: list[asyncio.Future[None]] = []
         self._listeners: list[Callable[[StorageNode], None]] = []
 
+    def require_start(self) -> None:
+        """Raises `ZerogError` when chain or contract are not what they should be: checks before starting."""
+        from zerog.errors import AbiError
+        from zerog.storage.flow.contract import FlowContract, explain_missing
+
+        rpc = self._connect()
+        try:
+            rpc.request("eth_chainId", [])
+            FlowContract(rpc, self._flow).submissions()
+        except (AbiError, RpcError) as error:
+            raise StorageError(explain_missing(rpc, self._flow, error)) from None
+
     # What it answers.
 
     def methods(self) -> Mapping[str, Callable[[Any], Awaitable[Any]]]:

@@ -7,6 +7,7 @@ import random
 import pytest
 from tests.contracts.storage import pora
 from tests.contracts.storage.conftest import vectors
+from tests.contracts.storage.test_mine import flow_tree
 
 from zerog.chain.keys import keccak256
 from zerog.errors import RpcError
@@ -108,3 +109,26 @@ def test_the_range_must_hold_a_load(harness):
     answer["range"] |= {"mineLength": 1023}
     with pytest.raises(RpcError):
         harness.inSolidity(answer, bytes(32), True)
+
+
+def test_the_answer_that_the_official_contract_accepted_is_verified(harness):
+    case = vectors("pora.json")["acceptedOnChain"]
+    data, levels = flow_tree()
+    position, miner = case["recallPosition"], _bytes(case["minerId"])
+    raw = data[position * 256 :][:4096]
+    assert keccak256(raw) == _bytes(case["rawKeccak"])
+    context = _bytes(case["sealedContextDigest"])
+    answer = pora.answer_of(
+        minerId=miner,
+        nonce=_bytes(case["nonce"]),
+        search=tuple(int(case["range"][k]) for k in ("startPosition", "mineLength", "shardId", "shardMask")),
+        recallPosition=position,
+        sealOffset=case["sealOffset"],
+        sealedContextDigest=context,
+        sealed=pora.seal(raw, miner, context, position),
+        merkleProof=pora.proof_of(levels, position),
+    )
+    found = harness.inSolidity(answer, _bytes(case["subtaskDigest"]), True)
+    assert found.poraHash == _bytes(case["poraHash"])
+    assert found.recallPosition == position
+    assert found.flowRoot.hex() == vectors("flow.json")["submissions"][-1]["flowRoot"][2:]

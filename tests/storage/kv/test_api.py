@@ -29,9 +29,7 @@ class Kv:
     def __init__(self, flow, **options):
         self.flow = flow
         self.caller = _Caller()
-        self.service = KvService(
-            flow, flow.read_chunks, chain_id=lambda: 31337, caller=lambda: self.caller, **options
-        )
+        self.service = KvService(flow, chain_id=lambda: 31337, caller=lambda: self.caller, **options)
         self.methods = self.service.methods()
 
     def call(self, method, *params):
@@ -327,3 +325,19 @@ def test_the_service_replays_and_notifies_until_it_is_cancelled(kv):
 
     asyncio.run(scenario())
     assert _changes(push) == [(0, b"k", 1)]
+
+
+def test_a_flow_that_opens_late_is_compared_with_what_was_applied(flow, tmp_path):
+    first = Kv(flow, directory=tmp_path)
+    first.set(a=b"1", b=b"2")
+    first.service.close()
+    kv = Kv(None, directory=tmp_path)
+    assert kv.call("kv_getReplayProgress")["appliedSeq"] == 2
+    kv.service.replay.catch_up()
+    assert kv.call("kv_getReplayProgress")["appliedSeq"] == 2
+    flow.cut(1)
+    kv.service.attach(flow)
+    kv.service.replay.catch_up()
+    assert kv.call("kv_getReplayProgress")["appliedSeq"] == 1
+    assert kv.call("kv_getValue", S, b64(b"a"), 0, 9)["data"] == b64(b"1")
+    kv.service.close()

@@ -267,7 +267,7 @@ def test_a_reorganisation_while_the_node_was_down_is_found_at_the_start(flow, re
     flow.write(_set(b"a", b"other"), BOB)
     flow.write(_set(b"a", b"second"))
     again = Replay(flow, store, flow.read_chunks)
-    again._compare()
+    again.recheck()
     again.catch_up()
     assert store.result(1) == "SenderNoWritePermission"
     assert _value(again, flow, b"a") == b"second"

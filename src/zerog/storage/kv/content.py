@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from zerog.errors import DataDamaged, DataUnavailable, StorageError, UnknownFile
+from zerog.errors import StorageError
 from zerog.storage.kv.stream import StreamDataError
 from zerog.storage.layout import SECTOR, SEGMENT, SEGMENT_SECTORS
 from zerog.storage.values import Submission
@@ -67,8 +67,8 @@ class FlowContent:
             first = start // SECTOR
             try:
                 chunks = self._read_chunks(self._submission.seq, first, -(-stop // SECTOR))
-            except (DataDamaged, DataUnavailable, UnknownFile) as error:
-                # It may be repaired, or come back with another reorganisation.
+            except StorageError as error:
+                # Damaged (it may be repaired), not storable, or gone with a reorganisation.
                 raise Unavailable(error.message) from error
             if chunks is None:
                 segment = first // SEGMENT_SECTORS

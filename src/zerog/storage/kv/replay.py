@@ -201,11 +201,12 @@ class Replay:
         self._revert_to: int | None = None
         self._absent: dict[int, int] = {}
         self._wake = threading.Event()
+        self._recheck = threading.Event()
         self._stop = threading.Event()
         self.monitor = self._monitored(streams)
 
     def _monitored(self, streams: Sequence[bytes] | None) -> Monitor:
-        """The monitor of configured and added streams; what is new among them is replayed from its first entry."""
+        """The monitor of configured and added streams; what is new makes replay begin again."""
         store = self.store
         followed_all = store.set_all_monitored(streams is None)
         if streams is None:
@@ -214,7 +215,7 @@ class Replay:
             return Monitor(None)
         new = [stream for stream in streams if store.monitor(stream)]
         if new and not followed_all:
-            self._rewind_for(set(new))
+            store.revert(0)
         return Monitor(store.monitored())
 
     # What other threads call.
@@ -237,6 +238,11 @@ class Replay:
             if first is not None:
                 self.reverted(first)
 
+    def recheck(self) -> None:
+        """The flow was opened: what was applied is compared with it before replay goes on."""
+        self._recheck.set()
+        self._wake.set()
+
     def rearm(self) -> None:
         """Allows another `run` after `stop`."""
         self._stop.clear()
@@ -254,7 +260,6 @@ class Replay:
 
     def run(self) -> None:
         """Replays until `stop`."""
-        self._compare()
         while not self._stop.is_set():
             self._wake.clear()
             self.catch_up()
@@ -330,6 +335,9 @@ class Replay:
         return True
 
     def _take_back(self) -> None:
+        if self._recheck.is_set():
+            self._recheck.clear()
+            self._compare()
         with self._lock:
             first, self._revert_to = self._revert_to, None
         if first is not None and first < self.store.progress():
@@ -356,8 +364,3 @@ class Replay:
                 if not streams.isdisjoint(stream_ids(submission.tags)):
                     return submission.seq
         return None
-
-    def _rewind_for(self, streams: set[bytes]) -> None:
-        first = self._first_of(streams)
-        if first is not None:
-            self.store.revert(first)

@@ -6,13 +6,14 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from zerog.storage.kv.api import METHODS, Caller, KvApi
 from zerog.storage.kv.content import NodeKey, ReadChunks
 from zerog.storage.kv.replay import GIVE_UP_AFTER, FlowReader, Replay
 from zerog.storage.kv.store import KvStore
 from zerog.storage.kv.watch import Watches
+from zerog.storage.values import Submission
 
 Handler = Callable[[Any], Awaitable[Any]]
 INDEX = "kv.sqlite"
@@ -28,14 +29,42 @@ def nobody() -> Caller:
     return _Nobody()
 
 
+class Flow(FlowReader, Protocol):
+    """What the KV layer reads of a node's store (`zerog.storage.store.FlowStore`)."""
+
+    def read_chunks(self, seq: int, start: int, end: int) -> bytes | memoryview | None:
+        """Content; ``None`` when some of it is not here."""
+        ...
+
+
+class _LateFlow:
+    """A flow that is opened later: empty until then."""
+
+    def __init__(self, flow: Flow | None) -> None:
+        self.flow = flow
+
+    def next_seq(self) -> int:
+        return 0 if self.flow is None else self.flow.next_seq()
+
+    def submission(self, seq: int) -> Submission | None:
+        return None if self.flow is None else self.flow.submission(seq)
+
+    def submissions(self, first: int, limit: int) -> list[Submission]:
+        return [] if self.flow is None else self.flow.submissions(first, limit)
+
+    def read_chunks(self, seq: int, start: int, end: int) -> bytes | memoryview | None:
+        return None if self.flow is None else self.flow.read_chunks(seq, start, end)
+
+
 class KvService:
     """Answers ``kv_*`` and follows a flow.
 
     Parameters
     ----------
-    flow : the submissions; whoever owns it calls `wake` and `reverted`.
-    read_chunks : content by ``(seq, first chunk, end chunk)``, ``None`` for what is not here. On a node that keeps
-        one shard only, it fetches the rest from other nodes.
+    flow : the submissions and their data; whoever owns it calls `wake` and `reverted`. ``None``: it comes with
+        `attach`.
+    read_chunks : instead of the flow's own, where that does not have everything: a node that keeps one shard
+        only fetches the rest from other nodes.
     directory : where the index lies; ``None`` keeps it in memory.
     streams : stream ids to follow, ``None`` for all.
     chain_id : of the chain that the flow belongs to.
@@ -46,9 +75,9 @@ class KvService:
 
     def __init__(
         self,
-        flow: FlowReader,
-        read_chunks: ReadChunks,
+        flow: Flow | None = None,
         *,
+        read_chunks: ReadChunks | None = None,
         directory: Path | None = None,
         durable: bool = False,
         streams: Sequence[bytes] | None = None,
@@ -59,16 +88,19 @@ class KvService:
     ) -> None:
         self.store = KvStore(None if directory is None else directory / INDEX, durable=durable)
         self.watches = Watches(self.store)
+        self._flow = _LateFlow(flow)
         self.replay = Replay(
-            flow,
+            self._flow,
             self.store,
-            read_chunks,
+            read_chunks or self._flow.read_chunks,
             streams=streams,
             key=key,
             give_up_after=give_up_after,
             on_change=self.watches.changed,
         )
-        self._api = KvApi(flow, self.replay, self.watches, chain_id=chain_id, caller=caller)
+        if flow is not None:
+            self.replay.recheck()
+        self._api = KvApi(self._flow, self.replay, self.watches, chain_id=chain_id, caller=caller)
 
     def methods(self) -> Mapping[str, Handler]:
         """All ``kv_*`` methods with their aliases, and ``admin_addStream``."""
@@ -78,6 +110,11 @@ class KvService:
             assert method is not None
             handlers[name] = partial(method, self._api)
         return handlers
+
+    def attach(self, flow: Flow) -> None:
+        """The flow was opened, or opened anew; any thread."""
+        self._flow.flow = flow
+        self.replay.recheck()
 
     def wake(self) -> None:
         """The flow has something new; any thread."""

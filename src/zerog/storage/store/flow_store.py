@@ -262,12 +262,16 @@ class FlowStore:
 
     def _known(self, seq: int) -> Submission:
         submission = self.submission(seq)
+        if submission is None and 0 <= seq < self._next:
+            raise CorruptDataDir(f"the storage index lacks submission {seq}", hint=REBUILD)
         if submission is None:
             raise UnknownFile(f"no submission has number {seq}")
         return submission
 
     def _file(self, seq: int) -> tuple[int, int, int]:
         file = self._index.file(seq)
+        if file is None and 0 <= seq < self._next:
+            raise CorruptDataDir(f"the storage index lacks the state of submission {seq}", hint=REBUILD)
         if file is None:
             raise UnknownFile(f"no submission has number {seq}")
         return file

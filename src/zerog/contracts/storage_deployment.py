@@ -1,0 +1,135 @@
+"""Deploys the storage contracts on any EVM chain, through whatever sends transactions.
+
+The chain needs the Cancun hard fork; history of block hashes (EIP-2935) and the PoRA precompile are
+used where they exist. Every contract is initialised right after it is created. Should somebody else
+initialise one first, the transaction fails and the deployment with it: nothing half-owned is returned.
+
+::
+
+    addresses = deploy_storage(sender, keccak256=keccak256)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from zerog.contracts.artifacts import Artifact, artifact
+from zerog.contracts.storage import Keccak
+from zerog.contracts.storage_genesis import PRICE_PER_SECTOR, RELEASE_SECONDS
+from zerog.errors import ZerogError
+
+
+class Sender(Protocol):
+    """Sends transactions of one account."""
+
+    @property
+    def address(self) -> str:
+        """0x-address of the account; it becomes the administrator."""
+
+    def send(self, to: str | None, data: bytes, value: int = 0) -> Mapping[str, Any]:
+        """Sends, waits, returns the receipt as JSON-RPC has it; ``to`` is None to create a contract."""
+
+
+@dataclass(frozen=True, slots=True)
+class StorageParameters:
+    """What a deployment can choose; lengths in blocks, sectors, seconds and wei as named.
+
+    ``strict`` leaves overpaid fees in the flow as upstream does; otherwise they are given back.
+    ``sectors_per_chunk`` is the pricing chunk: a chunk starts paying when it is full.
+    """
+
+    blocks_per_epoch: int = 3750
+    deploy_delay: int = 0
+    price_per_sector: int = PRICE_PER_SECTOR
+    strict: bool = False
+    release_seconds: int = RELEASE_SECONDS
+    sectors_per_chunk: int = 1 << 25
+    base_reward: int = 0
+    base_reward_fund: int = 0
+    difficulty: int = 1_000_000
+    target_mine_blocks: int = 750
+    target_submissions: int = 100
+    max_shards: int = 256
+    subtasks: int = 4
+    subtask_interval: int = 800
+    mine_settings: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StorageAddresses:
+    """0x-addresses of a deployed set."""
+
+    flow: str
+    market: str
+    reward: str
+    mine: str
+
+
+def deploy_storage(
+    sender: Sender, parameters: StorageParameters | None = None, *, keccak256: Keccak
+) -> StorageAddresses:
+    """Deploys and initialises flow, market, reward and mine.
+
+    Raises
+    ------
+    ZerogError : a transaction failed; what the sender raises passes through.
+    """
+    given = parameters or StorageParameters()
+    deployment = _Deployment(sender, keccak256)
+    flow = deployment.create("FixedPriceFlow" if given.strict else "RefundingFlow", given.deploy_delay)
+    market = deployment.create("FixedPrice")
+    reward = deployment.create("ChunkLinearReward", given.release_seconds, given.sectors_per_chunk)
+    mine = deployment.create("PoraMine", given.mine_settings)
+    deployment.call(flow, "initialize(address,uint256)", market, given.blocks_per_epoch)
+    deployment.call(market, "initialize(uint256,address,address)", given.price_per_sector, flow, reward)
+    deployment.call(reward, "initialize(address,address,address)", market, mine, sender.address)
+    deployment.call(
+        mine,
+        "initialize(address,address,(uint256,uint256,uint256,uint64,uint256,uint256))",
+        flow,
+        reward,
+        given.difficulty,
+        given.target_mine_blocks,
+        given.target_submissions,
+        given.max_shards,
+        given.subtasks,
+        given.subtask_interval,
+    )
+    if given.base_reward:
+        deployment.call(reward, "setBaseReward(uint256)", given.base_reward)
+    if given.base_reward_fund:
+        deployment.call(reward, "donate()", value=given.base_reward_fund)
+    return StorageAddresses(flow=flow, market=market, reward=reward, mine=mine)
+
+
+@dataclass(frozen=True, slots=True)
+class _Deployment:
+    sender: Sender
+    keccak256: Keccak
+
+    def create(self, name: str, *arguments: int) -> str:
+        contract: Artifact = artifact(name)
+        receipt = self.sender.send(None, bytes.fromhex(contract.bytecode[2:]) + _words(arguments))
+        address = receipt.get("contractAddress")
+        if not _succeeded(receipt) or not isinstance(address, str):
+            raise ZerogError(f"the creation of {name} failed in transaction {receipt.get('transactionHash')}")
+        return address
+
+    def call(self, to: str, signature: str, *arguments: int | str, value: int = 0) -> None:
+        selector = self.keccak256(signature.encode("ascii"))[:4]
+        receipt = self.sender.send(to, selector + _words(arguments), value)
+        if not _succeeded(receipt):
+            name = signature.partition("(")[0]
+            raise ZerogError(f"{name} of {to} failed in transaction {receipt.get('transactionHash')}")
+
+
+def _words(arguments: tuple[int | str, ...]) -> bytes:
+    """ABI encoding of static arguments: one word each, addresses given as 0x-text."""
+    return b"".join((int(a, 16) if isinstance(a, str) else a).to_bytes(32) for a in arguments)
+
+
+def _succeeded(receipt: Mapping[str, Any]) -> bool:
+    status = receipt.get("status")
+    return (int(status, 16) if isinstance(status, str) else status) == 1
