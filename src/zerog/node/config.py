@@ -191,6 +191,26 @@ class StorageSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         int,
         Meta(ge=1 << 20, le=1 << 34, description="segments that may wait for their transaction, bytes"),
     ] = 64 << 20
+    confirmations: (
+        Annotated[
+            int,
+            Meta(
+                ge=0,
+                le=10_000,
+                description="blocks on top of one before it is followed; 0 on devnets, else 1 when absent",
+            ),
+        ]
+        | None
+    ) = None
+    scrub_rate: Annotated[
+        int,
+        Meta(
+            ge=0, le=1 << 40, description="stored bytes per second checked again in the background; 0: none"
+        ),
+    ] = 16 << 20
+    scrub_interval: Annotated[
+        float, Meta(gt=0, le=1e9, description="seconds from one round over everything stored to the next")
+    ] = 3600.0
     peers: Annotated[
         tuple[str, ...], Meta(description="URLs of other storage nodes to copy from and repair from")
     ] = ()

@@ -85,7 +85,10 @@ def storage(node: Node, running: dict[str, Service]) -> StorageService | None:
         shard=settings.shard,
         durable=settings.durable,
         max_bytes=settings.max_bytes,
+        confirmations=settings.confirmations,
         pool_bytes=settings.pool_bytes,
+        scrub_rate=settings.scrub_rate,
+        scrub_interval=settings.scrub_interval,
         admin_anywhere=settings.admin_anywhere,
     )
     return StorageService(
@@ -186,7 +189,9 @@ def miner(node: Node, running: dict[str, Service]) -> Service | None:
     from zerog.storage.mining.service import MiningService
 
     opened: list[StorageNode] = []
-    service = MiningService(lambda stop: _miner(node, opened, stop))
+    service = MiningService(
+        lambda stop: _miner(node, opened, stop), anywhere=node.config.storage.admin_anywhere
+    )
 
     def hear(storage_node: StorageNode) -> None:
         opened[:] = [storage_node]

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any
 
 from zerog.errors import InvalidParams, RpcError
+from zerog.storage.guard import require_local
 from zerog.storage.mining.miner import Miner
 
 PAUSE = 0.5
@@ -19,13 +21,21 @@ class MiningService:
 
     ``prepare`` builds the miner (opens its files, talks to the chain) once the store is open, or gives ``None`` when
     its argument, the end of the service, comes first. It runs in the service's own thread, again after `restart`.
+    ``anywhere``: the methods answer to other machines, too.
     """
 
     name = "miner"
 
-    def __init__(self, prepare: Callable[[threading.Event], Miner | None], pause: float = PAUSE) -> None:
+    def __init__(
+        self,
+        prepare: Callable[[threading.Event], Miner | None],
+        pause: float = PAUSE,
+        *,
+        anywhere: bool = False,
+    ) -> None:
         self._prepare = prepare
         self._pause = pause
+        self._anywhere = anywhere
         self._miner: Miner | None = None
         self._wanted = threading.Event()
         self._wanted.set()
@@ -34,13 +44,18 @@ class MiningService:
 
     def methods(self) -> Mapping[str, Callable[[Any], Awaitable[Any]]]:
         """``miner_start``, ``miner_stop``, ``miner_setStartPosition`` as 0G's node; ``miner_status``, ``miner_withdraw``."""
-        return {
+        methods = {
             "miner_start": self._start,
             "miner_stop": self._stop,
             "miner_setStartPosition": self._set_start_position,
             "miner_status": self._status,
             "miner_withdraw": self._withdraw,
         }
+        return {name: partial(self._guarded, method) for name, method in methods.items()}
+
+    async def _guarded(self, method: Callable[[Any], Awaitable[Any]], params: Any) -> Any:
+        require_local(self._anywhere)
+        return await method(params)
 
     async def run(self) -> None:
         """Mines until cancelled."""
