@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +22,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from zerog.errors import RpcError, StorageError
 
 if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
+
     from zerog.storage.kv.api import Caller, KvApi
     from zerog.storage.kv.content import Fetch, NodeKey
     from zerog.storage.kv.elsewhere import SharedContent
@@ -267,6 +268,8 @@ class KvService:
             return self._node
 
     def _make(self) -> KvNode:
+        from concurrent.futures import ThreadPoolExecutor
+
         from zerog.storage.kv.api import KvApi
         from zerog.storage.kv.elsewhere import SharedContent
         from zerog.storage.kv.replay import Replay
