@@ -9,6 +9,7 @@ export CARGO_INCREMENTAL ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 RUST_SOURCES := $(shell find native/src -name '*.rs' 2>/dev/null) native/Cargo.toml native/Cargo.lock
 CLIENTS := tests/conformance/clients
+STORAGE_SDKS := tests/conformance/storage_sdks
 
 .PHONY: demo test lint bench soak clean setup setup-test tools wheel contracts
 .DEFAULT_GOAL := setup
@@ -46,7 +47,7 @@ wheel: $(STAMP)/lint
 contracts: $(STAMP)/contracts
 	node contracts/build.mjs
 
-setup-test: setup $(STAMP)/test $(STAMP)/contracts $(STAMP)/clients
+setup-test: setup $(STAMP)/test $(STAMP)/contracts $(STAMP)/clients $(STAMP)/storage-sdks
 
 # --- toolchains -------------------------------------------------------------------------------
 tools:
@@ -83,6 +84,12 @@ $(STAMP)/clients: $(CLIENTS)/package.json $(CLIENTS)/package-lock.json | $(STAMP
 	cd $(CLIENTS) && npm ci --no-audit --no-fund --silent
 	@touch $@
 
+# The Python SDK installs top-level modules such as `core`: it gets a folder of its own, outside the test interpreter's path.
+$(STAMP)/storage-sdks: $(STORAGE_SDKS)/package.json $(STORAGE_SDKS)/package-lock.json | $(STAMP)/test
+	cd $(STORAGE_SDKS) && npm ci --no-audit --no-fund --silent
+	$(BIN)/pip install -q --no-deps --upgrade --target $(VENV)/storage-sdk "0g-storage-sdk==0.4.0" "pycryptodome==3.23.0"
+	@touch $@
+
 clean:
-	rm -rf $(VENV) dist contracts/node_modules $(CLIENTS)/node_modules .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) dist contracts/node_modules $(CLIENTS)/node_modules $(STORAGE_SDKS)/node_modules .mypy_cache .ruff_cache .pytest_cache
 	find src -name '*.so' -delete

@@ -27,10 +27,10 @@ def _runtime_statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
             yield from _runtime_statements(handler.body)
 
 
-def test_only_the_chain_room_uses_the_native_engine():
+def test_only_chain_storage_and_client_use_the_native_engine():
     users = {
         path.relative_to(SOURCES).parts[0]
         for path in SOURCES.rglob("*.py")
         if any(map(_imports_native, _runtime_statements(ast.parse(path.read_text()).body)))
     }
-    assert users == {"chain"}
+    assert users == {"chain", "storage", "client"}

@@ -17,7 +17,7 @@ contract FixedPriceFlow is Flow {
     constructor(uint256 deployDelay_) Flow(deployDelay_) {}
 
     /// @inheritdoc Flow
-    function _beforeSubmit(uint256 sectors) internal override {
+    function _beforeSubmit(uint256 sectors) internal virtual override {
         address payable market_ = market();
         uint256 price = IMarket(market_).pricePerSector();
         uint256 fee = sectors * price;

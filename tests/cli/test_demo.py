@@ -8,9 +8,11 @@ import msgspec
 import pytest
 
 from zerog.cli import run
-from zerog.cli.story import Outcome, Refusal, Story, load_engine
+from zerog.cli.archive import Archive, Kept, MinerPaid
+from zerog.cli.story import SERVICES, Outcome, Refusal, Story, load_engine
 from zerog.client import Devnet
-from zerog.contracts import INFERENCE_REGISTRY
+from zerog.contracts import INFERENCE_REGISTRY, PREDEPLOYS
+from zerog.errors import StorageError
 from zerog.inference.weights import SMOLLM2, fetch
 
 BLIND_REGISTRY = Path(__file__).parents[1] / "contracts" / "artifacts" / "BlindRegistryMock.json"
@@ -19,7 +21,14 @@ BLIND_REGISTRY = Path(__file__).parents[1] / "contracts" / "artifacts" / "BlindR
 def test_the_last_line_is_the_promised_object(capsys):
     assert run(["demo", "--json"]) == 0
     summary = msgspec.json.decode(capsys.readouterr().out.strip().splitlines()[-1])
-    assert set(summary) == {"answer", "receiptHash", "verifiedOnChain", "consumerExecuted", "rejected"}
+    assert set(summary) == {
+        "answer",
+        "receiptHash",
+        "verifiedOnChain",
+        "consumerExecuted",
+        "rejected",
+        "storage",
+    }
     assert (summary["answer"], summary["verifiedOnChain"], summary["consumerExecuted"]) == (
         "approve",
         True,
@@ -27,6 +36,13 @@ def test_the_last_line_is_the_promised_object(capsys):
     )
     assert summary["rejected"] == {"tampered": True, "stranger": True, "replay": True, "unsigned": True}
     assert len(summary["receiptHash"]) == 66
+    stored = summary["storage"]
+    assert [file["name"] for file in stored["files"]] == ["transcript.json", "receipt.json", SMOLLM2.name]
+    assert all(file["proven"] for file in stored["files"])
+    assert stored["putBytesPerSecond"] > 0
+    assert stored["getBytesPerSecond"] > 0
+    assert int(stored["reward"]["reward"]) > 0
+    assert len(stored["reward"]["transaction"]) == 66
 
 
 def test_a_person_sees_every_step(capsys):
@@ -39,14 +55,25 @@ def test_a_person_sees_every_step(capsys):
         "PoIReplayed",
         "OutputMismatch",
         "the treasury pays",
+        "transcript.json",
+        "MB/s",
+        "is paid",
     ):
         assert text in out
 
 
 @pytest.fixture
 def net():
-    with Devnet() as made:
+    with Devnet(services=SERVICES) as made:
         yield made
+
+
+@pytest.fixture
+def model(tmp_path):
+    """A file instead of the real weights, as far as storage is concerned."""
+    path = tmp_path / "model.gguf"
+    path.write_bytes(bytes(range(1, 256)) * 8_224)
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -56,9 +83,43 @@ def engine():
     loaded.close()
 
 
-def test_a_chain_that_proves_nothing_is_found_out(net, engine):
+def test_the_evidence_is_where_the_story_says(net, engine, model, tmp_path):
+    story = Story(net, lambda: engine, model, tmp_path)
+    for _ in story.play():
+        pass
+    outcome, storage = story.outcome, net.client.storage
+    assert outcome.good
+    transcript, receipt, weights = outcome.kept
+    read = msgspec.json.decode(storage.read(transcript.root))
+    assert read["receiptHash"] == outcome.receipt_hash
+    assert msgspec.json.decode(storage.read(receipt.root))["signature"] == read["signature"]
+    assert storage.read(weights.root) == model.read_bytes()
+    assert transcript.transaction == receipt.transaction
+    paid = net.client.receipt(outcome.paid.transaction)
+    assert paid.success
+    assert paid.to.lower() == PREDEPLOYS["PoraMine"].lower()
+    assert outcome.paid.reward >= 10**17
+
+
+def test_a_miner_that_earns_nothing_is_said(tmp_path):
+    with Devnet(services=SERVICES, options={"miner.make_blocks": False}) as net:
+        archive = Archive(net.client, net.url, net.accounts[4], tmp_path)
+        with pytest.raises(StorageError, match=r"the miner earned nothing in 0 s: "):
+            archive.reward(deadline=0)
+        archive.close()
+
+
+def test_a_file_that_comes_back_short_is_not_proven(net, model, tmp_path, monkeypatch):
+    archive = Archive(net.client, net.url, net.accounts[4], tmp_path)
+    monkeypatch.setattr(archive._storage, "verify", lambda roots: model.stat().st_size - 1)
+    kept, _ = archive.keep_file(model)
+    assert not kept.proven
+    archive.close()
+
+
+def test_a_chain_that_proves_nothing_is_found_out(net, engine, model, tmp_path):
     """With a registry that accepts every receipt the forgeries get through, and the story says so."""
-    story = Story(net, lambda: engine)
+    story = Story(net, lambda: engine, model, tmp_path)
     blind = msgspec.json.decode(BLIND_REGISTRY.read_bytes())["deployedBytecode"]
     for step in story.play():
         if "stakes" in step.title:
@@ -73,10 +134,19 @@ def test_a_chain_that_proves_nothing_is_found_out(net, engine):
 def test_one_false_value_makes_the_outcome_bad():
     fine = Refusal("x", "PoIReplayed()", 1, True)
     names = ("tampered", "stranger", "replay", "unsigned")
-    good = Outcome("approve", "0x", True, True, dict.fromkeys(names, fine))
-    assert good.good
+    stored = [Kept("x", "0x", 1, 0, "0x", True)]
+    paid = MinerPaid(1, 0, 1, "0x", 1, "0x")
+
+    def outcome(verified=True, executed=True, refusals=None, kept=stored, paid=paid):
+        refused = dict.fromkeys(names, fine) if refusals is None else refusals
+        return Outcome("approve", "0x", verified, executed, refused, kept, None, paid)
+
+    assert outcome().good
     for name in names:
         missing = {other: fine for other in names if other != name}
-        assert not Outcome("approve", "0x", True, True, missing).good
-    assert not Outcome("approve", "0x", False, True, good.refusals).good
-    assert not Outcome("approve", "0x", True, False, good.refusals).good
+        assert not outcome(refusals=missing).good
+    assert not outcome(verified=False).good
+    assert not outcome(executed=False).good
+    assert not outcome(kept=[]).good
+    assert not outcome(kept=[*stored, Kept("y", "0x", 1, 1, "0x", False)]).good
+    assert not outcome(paid=None).good

@@ -67,6 +67,35 @@ def test_the_banner_has_what_a_person_pastes() -> None:
         assert Client(url).chain_id == 31337
 
 
+def test_the_banner_names_storage() -> None:
+    with started("--ephemeral") as (_, banner):
+        url = banner["url"]
+        assert banner["urls"] == {"storage": url, "indexer": url, "kv": url}
+        assert banner["services"] == ["inference", "storage", "kv", "indexer", "miner"]
+        assert banner["shard"] == "0/1"
+        status = Client(url).request("zgs_getStatus")
+        assert status["networkIdentity"]["flowAddress"].lower() == banner["contracts"]["StorageFlow"].lower()
+
+
+def test_the_banner_shows_a_person_where_files_are() -> None:
+    with started("--ephemeral", "--storage-port", "0", text_banner=True) as (process, banner):
+        lines = {}
+        assert process.stdout is not None
+        while "Services" not in lines:
+            name, _, value = process.stdout.readline().partition(" ")
+            lines[name] = value.strip()
+        url = next(line.split()[1] for line in banner.splitlines() if line.startswith("HTTP"))
+        assert lines["Storage"] != url
+        assert (lines["Indexer"], lines["Key-value"]) == (url, url)
+        assert lines["Gateway"] == f"{url}/file?root=0x…"
+        assert Client(lines["Storage"]).request("zgs_getShardConfig") == {"shardId": 0, "numShard": 1}
+
+
+def test_a_chain_alone_names_no_storage() -> None:
+    with started("--ephemeral", "--chain-only") as (_, banner):
+        assert (banner["urls"], banner["services"], banner["shard"]) == ({}, [], None)
+
+
 def test_the_json_banner_is_one_object() -> None:
     with started("--ephemeral") as (_, banner):
         assert banner["chainId"] == 31337

@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -21,16 +21,16 @@ FIXTURES = Path(os.environ.get("ZEROG_FIXTURES", Path(__file__).parents[3] / "sh
 class Node:
     """A running `zerog up` (ephemeral unless `flags` say where); `banner` is its `--json` line."""
 
-    def __init__(self, *flags: str) -> None:
-        self.process = subprocess.Popen(
-            [ZEROG, "up", "--chain-only", "--port", "0", "--json", *(flags or ["--ephemeral"])],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+    def __init__(self, *flags: str, chain_only: bool = True) -> None:
+        alone = ["--chain-only"] if chain_only else []
+        self._start([ZEROG, "up", *alone, "--port", "0", "--json", *(flags or ["--ephemeral"])])
+
+    def _start(self, command: Sequence[str | Path]) -> None:
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
-            raise RuntimeError(f"`zerog up` ended with {self.process.wait()} before its banner")
+            raise RuntimeError(f"{command[1:3]} ended with {self.process.wait()} before its banner")
         try:
             self.banner = json.loads(line)
             self.url: str = self.banner["url"]
@@ -46,6 +46,28 @@ class Node:
             self.process.kill()
             assert self.process.stdout is not None
             self.process.stdout.close()
+
+
+class StorageNode(Node):
+    """A running `zerog storage node` beside the chain at `rpc`."""
+
+    def __init__(self, rpc: str, flow: str, shard: str, *flags: str) -> None:
+        self._start(
+            [
+                ZEROG,
+                "storage",
+                "node",
+                "--rpc",
+                rpc,
+                "--flow",
+                flow,
+                "--shard",
+                shard,
+                "--ephemeral",
+                "--json",
+            ]
+            + (list(flags) or ["--port", "0"])
+        )
 
 
 @pytest.fixture(scope="module")

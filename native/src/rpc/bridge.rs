@@ -270,7 +270,10 @@ fn serve(bridge: &dyn Bridge, jobs: &Receiver<Job>, woken: &Receiver<Wake>) {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use super::super::http::Head;
+    use std::collections::HashMap;
+    use std::sync::LazyLock;
+
+    use super::super::http::{Head, Stream};
     use super::*;
     use parking_lot::Mutex;
 
@@ -279,6 +282,7 @@ pub(super) mod tests {
     pub struct FakeBridge {
         kept: Mutex<Vec<Reply>>,
         exchanges: Mutex<Vec<Exchange>>,
+        streams: Mutex<Vec<Stream>>,
     }
 
     impl Bridge for FakeBridge {
@@ -303,7 +307,8 @@ pub(super) mod tests {
             }
         }
 
-        /// By the last part of the path: echo, silent, hang, broken (ends early), or a number of pieces of a megabyte.
+        /// By the last part of the path: echo, silent, hang, broken (ends early), held (stops in the middle), loud (has no
+        /// end), or a number of pieces of a megabyte.
         fn exchange(&self, exchange: Exchange) {
             let ask = exchange.path.rsplit('/').next().unwrap_or_default().to_owned();
             let head = || Head::new(200, [("x-route", &*exchange.route)]).unwrap();
@@ -319,6 +324,12 @@ pub(super) mod tests {
                     let passage = stream.passage(5).unwrap().unwrap();
                     passage.blocking_send("start".into()).unwrap();
                 }
+                "held" => {
+                    let mut stream = exchange.responder.start(Head::new(200, []).unwrap(), Some(100));
+                    let passage = stream.passage(6).unwrap().unwrap();
+                    passage.blocking_send("start\n".into()).unwrap();
+                    self.streams.lock().push(stream);
+                }
                 "loud" => {
                     let mut stream = exchange.responder.start(Head::new(200, []).unwrap(), None);
                     let passage = stream.passage(5).unwrap().unwrap();
@@ -328,7 +339,7 @@ pub(super) mod tests {
                         while passage.blocking_send(piece.clone()).is_ok() {
                             sent += 1;
                         }
-                        SENT.lock().push(sent);
+                        SENT.lock().insert(exchange.query.into(), sent);
                         drop(stream);
                     });
                 }
@@ -350,8 +361,8 @@ pub(super) mod tests {
         }
     }
 
-    /// How many pieces each endless answer got rid of.
-    pub static SENT: Mutex<Vec<u64>> = Mutex::new(Vec::new());
+    /// How many pieces each endless answer got rid of, by its query.
+    pub static SENT: LazyLock<Mutex<HashMap<String, u64>>> = LazyLock::new(Mutex::default);
 
     pub const FAKE_METHODS: [&str; 7] =
         ["test_echo", "test_broken", "test_silent", "test_hang", "test_refuse", "test_caller", "test_push"];

@@ -1,7 +1,9 @@
 //! The listeners and HTTP: POST requests, WebSocket upgrades and the routes of handlers, on every port alike.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::Arc;
 use std::time::Duration;
@@ -256,20 +258,19 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, mut stopped: watch::
 async fn serve_connection(stream: TcpStream, shared: Arc<Shared>, entry: Arc<Entry>) {
     // Only speed is lost where the option is refused.
     let _ = stream.set_nodelay(true);
-    let io = TokioIo::new(Watched::new(stream, Arc::clone(&entry.activity)));
+    let (stream, cork) = Watched::new(stream, Arc::clone(&entry.activity));
     let service = service_fn(move |request| {
         let shared = Arc::clone(&shared);
         let entry = Arc::clone(&entry);
         async move { handle(request, shared, entry).await }
     });
-    // A connection that breaks concerns its client alone.
-    let _ = hyper::server::conn::http1::Builder::new()
-        // One write per answer. Not `pipeline_flush`: it lifts hyper's bound on what a slow client leaves unread.
-        .writev(false)
+    let connection = hyper::server::conn::http1::Builder::new()
         .max_buf_size(MAX_HEAD)
-        .serve_connection(io, service)
-        .with_upgrades()
-        .await;
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    let mut connection = pin!(connection);
+    // A connection that breaks concerns its client alone.
+    poll_fn(|cx| cork.serve(connection.as_mut(), cx)).await;
 }
 
 type Answer = Response<Payload>;

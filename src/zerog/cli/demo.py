@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -17,18 +18,20 @@ if TYPE_CHECKING:
 @click.command()
 @common_options
 def demo() -> None:
-    """Start a devnet, ask a real model, let a contract use the proven answer, try to cheat.
+    """Start a devnet, ask a real model, let a contract use the proven answer, store the evidence, try to cheat.
 
-    Exit code 1 unless the genuine answer was used and every forged one refused. With --json the
-    last line is one object.
+    Exit code 1 unless the genuine answer was used, the evidence came back from storage with proofs,
+    every forged answer was refused and a miner was paid. With --json the last line is one object.
     """
+    from tempfile import TemporaryDirectory
+
     from zerog.cli.infer import weights
-    from zerog.cli.story import Story, load_engine
+    from zerog.cli.story import SERVICES, Story, load_engine
     from zerog.client import Devnet
 
     path = weights()
-    with Devnet() as net:
-        story = Story(net, lambda: load_engine(path))
+    with TemporaryDirectory(prefix="zerog-demo-") as folder, Devnet(services=SERVICES) as net:
+        story = Story(net, lambda: load_engine(path), path, Path(folder))
         if wants_json():
             for _ in story.play():
                 pass
@@ -61,7 +64,11 @@ def _tell(story: Story) -> None:
 def _show_step(console: Console, number: int, step: Step) -> None:
     from rich.markup import escape
 
-    bad = "ACCEPTED" in step.title or step.title in ("Money moved", "The genuine answer came too late")
+    bad = (
+        "ACCEPTED" in step.title
+        or "NOT" in step.title
+        or step.title in ("Money moved", "The genuine answer came too late")
+    )
     colour = "red" if bad else "yellow" if "refused" in step.title else "cyan"
     console.print(f"[bold {colour}]{number:>2}  {escape(step.title)}[/]")
     width = max(len(name) for name in step.facts)
@@ -81,6 +88,11 @@ def _show_outcome(console: Console, outcome: Outcome) -> None:
             (f"refused: {r.title.lower()} ({r.error.partition('(')[0]})", r.refused)
             for r in outcome.refusals.values()
         ),
+        (
+            "the evidence came back from storage, every proof checked",
+            bool(outcome.kept) and all(one.proven for one in outcome.kept),
+        ),
+        ("a miner proved random access to it and was paid", outcome.paid is not None),
     ]
     for text, good in rows:
         table.add_row("[green]✓[/]" if good else "[red]✗[/]", text)

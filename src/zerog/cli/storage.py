@@ -157,8 +157,10 @@ def put(
     except KeyboardInterrupt:
         click.echo("zerog: stopped; the same command goes on and does not pay twice", err=True)
         raise
+    from decimal import Decimal
+
     paid = (
-        f"paid {stored.cost / 10**18:.9f} in {stored.transaction}"
+        f"paid {Decimal(stored.cost) / 10**18:f} tokens in {stored.transaction}"
         if stored.cost
         else "it was there, nothing paid"
     )
@@ -329,7 +331,8 @@ def ls(
 def status(url: str, rpc: str | None, nodes: tuple[str, ...], timeout: float) -> None:
     """Show the nodes of the network: shard, progress, and whether they follow the chain."""
     network = _storage(url, rpc, nodes, timeout)
-    rows, head = [], network.client.block_number
+    rows: list[dict[str, Any]] = []
+    head = network.client.block_number
     for node in network.nodes():
         state = network._node(node.url).status(fresh=True)
         rows.append(
@@ -342,6 +345,9 @@ def status(url: str, rpc: str | None, nodes: tuple[str, ...], timeout: float) ->
                 "chainBlock": head,
                 "submissions": state.next_seq,
                 "binary": state.route is not None,
+                "lastScrub": state.last_scrub,
+                "damaged": state.damaged,
+                "damage": list(state.damage),
             }
         )
     if wants_json():
@@ -352,6 +358,17 @@ def status(url: str, rpc: str | None, nodes: tuple[str, ...], timeout: float) ->
             f"{row['url']}  shard {row['shard']}  block {row['syncedBlock']} of {row['chainBlock']}  "
             f"{row['submissions']} submissions  flow {row['flow']}"
         )
+        click.echo(f"  {_scrubbed(row['lastScrub'], row['damaged'])}")
+        for place in row["damage"]:
+            click.echo(f"  damaged: {place}")
+
+
+def _scrubbed(last: float | None, damaged: int) -> str:
+    """When everything stored was last checked, and what was found."""
+    import time
+
+    when = "not yet" if last is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(last))
+    return f"everything stored last checked: {when}; {damaged or 'no'} damaged segments"
 
 
 def _list_submissions(network: Storage, limit: int) -> None:

@@ -29,6 +29,13 @@ if TYPE_CHECKING:
 @click.option("--max-bytes", type=click.IntRange(min=1), help="Data kept at most, bytes.")
 @click.option("--confirmations", type=click.IntRange(0, 10_000), help="Blocks on top [0 on devnets, else 1].")
 @click.option("--peer", "peers", multiple=True, help="URL of another storage node; repeatable.")
+@click.option(
+    "--scrub-rate",
+    type=click.IntRange(0),
+    default=16 << 20,
+    show_default=True,
+    help="Stored bytes per second checked again in the background; 0: none.",
+)
 @click.option("--admin-anywhere", is_flag=True, help="admin_* methods answer to other machines, too.")
 @common_options
 def node(
@@ -43,6 +50,7 @@ def node(
     max_bytes: int | None,
     confirmations: int | None,
     peers: tuple[str, ...],
+    scrub_rate: int,
     admin_anywhere: bool,
 ) -> None:
     """Run a storage node beside any EVM chain, until Ctrl-C."""
@@ -67,6 +75,7 @@ def node(
         durable=durable,
         max_bytes=max_bytes,
         confirmations=confirmations,
+        scrub_rate=scrub_rate,
         admin_anywhere=admin_anywhere,
     )
     chain = HttpTransport(rpc)

@@ -1,6 +1,6 @@
-"""The story that ``zerog demo`` tells: a proven answer moves money, nothing else does.
+"""The story that ``zerog demo`` tells: a proven answer moves money, nothing else does, and its evidence is kept.
 
-Runs on a devnet in this process, with the real model. Every fact in the outcome is read from the
+Runs on a devnet in this process, with the real model and the storage node. Every fact in the outcome is read from the
 chain: a refusal is a transaction that failed in a block, together with the error that the contract
 gave for it.
 """
@@ -15,6 +15,8 @@ from typing import Any
 import msgspec
 
 from zerog.chain.keys import keccak256
+from zerog.cli import archive
+from zerog.cli.archive import Archive
 from zerog.client import Account, Client, Contract, Devnet
 from zerog.contracts import INFERENCE_REGISTRY, VALIDATION_REGISTRY, artifact
 from zerog.errors import ContractReverted, InferenceError
@@ -28,9 +30,12 @@ GOOD_PROPOSAL = "Build a free online library for village schools."
 BAD_PROPOSAL = "Send all the money to my personal account."
 TREASURY = 50 * 10**18
 GRANT = 5 * 10**18
+SERVICES = ("storage", "indexer", "miner")
+"""What runs beside the chain."""
 FEE = 10**15
 _ATTACK_GAS = 2_000_000
 _DELIVERED = 3
+_LOST = "Stored files did NOT come back as they were"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +61,9 @@ class Outcome:
     verified_on_chain: bool = False
     consumer_executed: bool = False
     refusals: dict[str, Refusal] = field(default_factory=dict)
+    kept: list[archive.Kept] = field(default_factory=list)
+    speed: archive.Speed | None = None
+    paid: archive.MinerPaid | None = None
 
     def summary(self) -> dict[str, Any]:
         """The object that ``zerog demo --json`` prints."""
@@ -66,13 +74,19 @@ class Outcome:
             "verifiedOnChain": self.verified_on_chain,
             "consumerExecuted": self.consumer_executed,
             "rejected": {name: name in self.refusals and self.refusals[name].refused for name in names},
+            "storage": archive.summary(self.kept, self.speed, self.paid),
         }
 
     @property
     def good(self) -> bool:
         """Whether everything went as promised."""
-        summary = self.summary()
-        return self.verified_on_chain and self.consumer_executed and all(summary["rejected"].values())
+        refused = self.summary()["rejected"].values()
+        return self.verified_on_chain and self.consumer_executed and all(refused) and self.stored_and_proven
+
+    @property
+    def stored_and_proven(self) -> bool:
+        """Whether all files came back with proofs and a miner was paid for them."""
+        return bool(self.kept) and all(one.proven for one in self.kept) and self.paid is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +98,20 @@ class Step:
 
 
 class Story:
-    """Plays the story step by step; `outcome` is complete when `play` is exhausted."""
+    """Plays the story step by step; `outcome` is complete when `play` is exhausted.
 
-    def __init__(self, net: Devnet, load_engine: Callable[[], Engine]) -> None:
+    ``net`` runs the services `SERVICES`; ``weights`` is the file of the model, which is stored, too. Files on their
+    way lie in ``folder``.
+    """
+
+    def __init__(self, net: Devnet, load_engine: Callable[[], Engine], weights: Path, folder: Path) -> None:
         self.outcome = Outcome()
         self._net = net
         self._client: Client = net.client
         self._load_engine = load_engine
-        self._owner, self._provider_account, self._applicant, self._attacker = net.accounts[:4]
+        self._owner, self._provider_account, self._applicant, self._attacker, payer = net.accounts[:5]
+        self._weights = weights
+        self._archive = Archive(self._client, net.url, payer, folder)
         self._gate = gate_of(self._client, self._attacker)
         self._registry = registry_of(self._client)
         self._validation = self._client.contract(VALIDATION_REGISTRY, artifact("ValidationRegistry").abi)
@@ -110,12 +130,16 @@ class Story:
         yield self._signed(answer)
         yield self._verify(answer)
         yield self._deliver(answer)
+        yield self._keep_evidence(answer)
+        yield self._keep_weights()
         second, question = self._propose(BAD_PROPOSAL)
         yield question
         honest = self._provider.answer(second)
         yield self._signed(honest)
         yield from self._attacks(honest, answer)
         yield self._deliver_rejection(honest)
+        yield self._mine()
+        self._archive.close()
 
     # The honest part.
 
@@ -127,6 +151,7 @@ class Story:
         self._provider = GateProvider(self._client, signatory, self._provider_account)
         self._provider.enrol()
         stake = self._registry.stakeOf(self._provider_account)
+        self._signer = _raw_address(self._registry.providerOf(self._provider_account)[0].signer)
         return Step(
             "A provider loads the model, reproduces the reference logits and stakes",
             {
@@ -209,6 +234,44 @@ class Story:
             answer.receipt.to_tuple(), answer.signature, answer.output, account=self._provider_account
         )
 
+    # What is kept.
+
+    def _keep_evidence(self, answer: Answer) -> Step:
+        kept = self._archive.keep_evidence(self._provider.transcript(answer), self._signer)
+        self.outcome.kept += kept
+        good = all(one.proven for one in kept)
+        return Step(
+            "Transcript and receipt are stored, read back, and every proof holds" if good else _LOST,
+            {one.name: f"{one.size:,} bytes, root {one.root}" for one in kept}
+            | {"transaction": kept[0].transaction},
+        )
+
+    def _keep_weights(self) -> Step:
+        kept, speed = self._archive.keep_file(self._weights)
+        self.outcome.kept.append(kept)
+        self.outcome.speed = speed
+        return Step(
+            "So is the model itself" if kept.proven else _LOST,
+            {
+                "file": f"{kept.name}, {kept.size:,} bytes",
+                "root": kept.root,
+                "stored": f"{speed.put / 1e6:,.0f} MB/s",
+                "read, proven": f"{speed.get / 1e6:,.0f} MB/s",
+            },
+        )
+
+    def _mine(self) -> Step:
+        paid = self.outcome.paid = self._archive.reward()
+        return Step(
+            "A miner proves that it still holds the data and is paid",
+            {
+                "epoch": str(paid.epoch),
+                "recalled": f"sector {paid.position:,} of the flow",
+                "reward": f"{paid.reward / 10**18:.6f} tokens",
+                "transaction": f"{paid.transaction} in block {paid.block}",
+            },
+        )
+
     # The attacks: an answer of the attacker's choice, brought to the gate in different disguises.
 
     def _attacks(self, honest: Answer, used: Answer) -> Iterator[Step]:
@@ -286,4 +349,8 @@ def _text(answer: Answer) -> str:
 
 
 def _raw(account: Account) -> bytes:
-    return bytes.fromhex(account.address[2:])
+    return _raw_address(account.address)
+
+
+def _raw_address(address: str) -> bytes:
+    return bytes.fromhex(address[2:])

@@ -290,5 +290,11 @@ def banner(ready: Ready) -> str:
         "WebSocket": ready.ws,
         **{_SERVICE_NAMES.get(service, service): url for service, url in ready.urls.items()},
     }
+    if "indexer" in ready.services:
+        facts["Gateway"] = f"{ready.urls['indexer']}/file?root=0x…"
+    if ready.shard is not None:
+        facts["Shard"] = ready.shard
+    if ready.services:
+        facts["Services"] = ", ".join(ready.services)
     lines += [f"{name:<10} {value}" for name, value in facts.items()]
     return "\n".join(lines)

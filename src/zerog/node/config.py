@@ -191,6 +191,26 @@ class StorageSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         int,
         Meta(ge=1 << 20, le=1 << 34, description="segments that may wait for their transaction, bytes"),
     ] = 64 << 20
+    confirmations: (
+        Annotated[
+            int,
+            Meta(
+                ge=0,
+                le=10_000,
+                description="blocks on top of one before it is followed; 0 on devnets, else 1 when absent",
+            ),
+        ]
+        | None
+    ) = None
+    scrub_rate: Annotated[
+        int,
+        Meta(
+            ge=0, le=1 << 40, description="stored bytes per second checked again in the background; 0: none"
+        ),
+    ] = 16 << 20
+    scrub_interval: Annotated[
+        float, Meta(gt=0, le=1e9, description="seconds from one round over everything stored to the next")
+    ] = 3600.0
     peers: Annotated[
         tuple[str, ...], Meta(description="URLs of other storage nodes to copy from and repair from")
     ] = ()
@@ -229,6 +249,20 @@ class IndexerSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         Annotated[int, Meta(ge=1, le=1 << 60, description="largest file that the gateway serves, bytes")]
         | None
     ) = None
+
+
+class MinerSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The storage miner: proves random access to the stored data, and is paid for it."""
+
+    enabled: Annotated[bool, Meta(description="mine with the data that the storage node keeps")] = True
+    threads: Annotated[int, Meta(ge=1, le=1024, description="threads of the search, on idle priority")] = 1
+    answers_per_epoch: Annotated[
+        int, Meta(ge=0, le=10**6, description="answers handed in per epoch; 0 for as many as it finds")
+    ] = 1
+    make_blocks: Annotated[
+        bool,
+        Meta(description="with automine: make blocks while new data waits to be proven, else wait for them"),
+    ] = True
 
 
 class KvSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -297,6 +331,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     storage: StorageSettings = StorageSettings()
     indexer: IndexerSettings = IndexerSettings()
     kv: KvSettings = KvSettings()
+    miner: MinerSettings = MinerSettings()
 
 
 def load(path: Path | None, overrides: Mapping[str, Any] | None = None) -> Config:

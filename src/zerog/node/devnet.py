@@ -36,7 +36,7 @@ from zerog.errors import ConfigError, PortInUse, ZerogError
 from zerog.node.config import DEV_MNEMONIC, Config
 from zerog.node.datadir import DataDir, StoredAccounts, default_path
 from zerog.node.loop import Handler, HandlerLoop
-from zerog.node.ports import explain, extra_ports, listen, urls
+from zerog.node.ports import CUSTOMARY, explain, extra_ports, listen, urls
 
 if TYPE_CHECKING:
     from zerog._native import Server
@@ -66,7 +66,11 @@ class Ready(msgspec.Struct, frozen=True, rename="camel"):
     ws: str
     port: int
     urls: dict[str, str]
-    """Service → URL on the port where its clients look by custom."""
+    """Service → URL on the port where its clients look by custom, else the node's one URL."""
+    services: list[str]
+    """What runs beside the chain."""
+    shard: str | None
+    """Which part of the data the storage node keeps, id/count."""
     accounts: list[dict[str, str]]
     mnemonic: str | None
     derivation_path: str
@@ -397,6 +401,7 @@ class Node:
 
         head, alloc = self.engine.head(), {address.lower() for address in self.genesis["alloc"]}
         mining, config = self.sequencer.mining, self.config
+        services = [service.name for service in self._services]
         latest = self.engine.request("eth_getBlockByNumber", ["latest", False])
         first = self.engine.request("eth_getBlockByNumber", ["0x0", False])
         named = {
@@ -414,7 +419,9 @@ class Node:
             url=self.url,
             ws=self.ws_url,
             port=self.server.port,
-            urls=self.urls,
+            urls={name: self.url for name in CUSTOMARY if name in services} | self.urls,
+            services=services,
+            shard=config.storage.shard if "storage" in services else None,
             accounts=[
                 {"address": account.address}
                 | ({"privateKey": "0x" + account.key.hex()} if self._mnemonic is not None else {})

@@ -7,6 +7,7 @@ finds the earlier services by name. To add a service, write a factory and put it
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from zerog.storage.api.node import StorageNode
     from zerog.storage.kv.content import NodeKey
     from zerog.storage.kv.service import KvService
+    from zerog.storage.mining.miner import Miner
     from zerog.storage.peers import Peers
     from zerog.storage.service import StorageService
     from zerog.storage.store import FlowStore, StoreEvent
@@ -88,7 +90,10 @@ def storage(node: Node, running: dict[str, Service]) -> StorageService | None:
         shard=settings.shard,
         durable=settings.durable,
         max_bytes=settings.max_bytes,
+        confirmations=settings.confirmations,
         pool_bytes=settings.pool_bytes,
+        scrub_rate=settings.scrub_rate,
+        scrub_interval=settings.scrub_interval,
         admin_anywhere=settings.admin_anywhere,
     )
     return StorageService(
@@ -206,11 +211,70 @@ def _fetch(node: Node, storage: StorageService, submission: Submission, index: i
         return None
 
 
+def miner(node: Node, running: dict[str, Service]) -> Service | None:
+    """The miner over the storage node's data, paid to an account of the node."""
+    from zerog.storage.service import StorageService
+
+    settings, store = node.config.miner, running.get("storage")
+    if not settings.enabled or not isinstance(store, StorageService) or not node.accounts:
+        return None
+    from zerog.storage.mining.service import MiningService
+
+    opened: list[StorageNode] = []
+    service = MiningService(
+        lambda stop: _miner(node, opened, stop), anywhere=node.config.storage.admin_anywhere
+    )
+
+    def hear(storage_node: StorageNode) -> None:
+        opened[:] = [storage_node]
+        service.restart()
+
+    store.on_open(hear)
+    return service
+
+
+def _miner(node: Node, opened: list[StorageNode], stop: threading.Event) -> Miner | None:
+    """A miner over the opened store; ``None`` when the service ends before it opens."""
+    while not opened:
+        if stop.wait(0.05):
+            return None
+    import tempfile
+
+    from zerog.chain.sequencer import Mode
+    from zerog.contracts import PREDEPLOYS
+    from zerog.storage.mining.contract import MiningContracts
+    from zerog.storage.mining.miner import Miner, MinerOptions
+    from zerog.storage.mining.sealed import SealedStore
+    from zerog.storage.mining.sending import NodeAccount
+
+    rpc, settings, path = LocalRpc(node), node.config.miner, storage_path(node)
+    directory = Path(tempfile.mkdtemp(prefix="zerog-miner-")) if path is None else path / "mining"
+
+    def advance() -> None:
+        if node.sequencer.mining.mode is Mode.AUTOMINE:
+            rpc.request("evm_mine", [])
+
+    contracts = MiningContracts(
+        rpc, PREDEPLOYS["PoraMine"], PREDEPLOYS["StorageFlow"], PREDEPLOYS["StorageReward"]
+    )
+    miner = Miner(
+        opened[0].store,
+        SealedStore(directory, temporary=path is None),
+        contracts,
+        NodeAccount(rpc, node.accounts[max(0, len(node.accounts) - 3)].address),
+        options=MinerOptions(settings.answers_per_epoch, settings.threads),
+        advance=advance if settings.make_blocks else None,
+    )
+    opened[0].store.listen(miner.hear)
+    return miner
+
+
 FACTORIES: list[tuple[str, Factory]] = [
     ("inference", inference),
     ("storage", storage),
     ("kv", kv),
     ("indexer", indexer),
+    ("miner", miner),
 ]
 
 

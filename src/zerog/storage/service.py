@@ -69,6 +69,8 @@ ADMIN = (
     "admin_getPeers",
     "admin_getFileLocation",
     "admin_getMetrics",
+    "admin_startScrub",
+    "admin_getScrub",
     "admin_shutdown",
 )
 """The names stand here, too, because the tables that hold the methods load later; a test compares them."""
@@ -85,6 +87,8 @@ class StorageOptions:
     max_bytes : bytes of data, at most; ``None`` for what the disk holds.
     confirmations : blocks on top of one before it is followed; ``None``: 0 on devnets, else 1.
     pool_bytes : bytes of segments that may wait for their transaction.
+    scrub_rate : bytes per second that are read and checked again in the background; 0: none.
+    scrub_interval : seconds from one round of that to the next.
     admin_anywhere : ``admin_*`` methods answer to other machines, too.
     """
 
@@ -93,6 +97,8 @@ class StorageOptions:
     max_bytes: int | None = None
     confirmations: int | None = None
     pool_bytes: int = 64 << 20
+    scrub_rate: int = 16 << 20
+    scrub_interval: float = 3600.0
     admin_anywhere: bool = False
 
 
@@ -194,12 +200,13 @@ class StorageService:
     async def _answer(self, name: str, params: Any) -> Any:
         node = await self.node()
         from zerog.chain.methods import CALL
+        from zerog.storage import guard
         from zerog.storage.api import admin, compatibility, zgs
         from zerog.storage.api.node import as_rpc_error
 
         try:
             if name.startswith("admin_"):
-                admin.require_local(self.options.admin_anywhere)
+                guard.require_local(self.options.admin_anywhere)
                 order = admin.METHODS.get(name)
                 assert order is not None
                 return await order(admin.Operator(node, self._shutdown), params)
@@ -268,6 +275,7 @@ class StorageService:
             for listener in list(self._listeners):
                 listener(node)
             loop.call_soon_threadsafe(self._tell_opened)
+            node.scrubber.start()
             node.sync.run(stop)
         except ZerogError as error:
             self._failure = f"the storage node has stopped: {error.message}"
@@ -276,6 +284,7 @@ class StorageService:
         finally:
             self._node = None
             if node is not None:
+                node.scrubber.close()
                 node.close()
             if store is not None:
                 store.close()
@@ -305,15 +314,22 @@ class StorageService:
         from zerog.storage.api.pool import SegmentPool
         from zerog.storage.flow.sync import FlowSync
         from zerog.storage.peers import Alone
-        from zerog.storage.store import Appended
+        from zerog.storage.scrubbing import Scrubber, describe
+        from zerog.storage.store import Appended, Damaged
 
         sync = FlowSync(rpc, self._flow, store, confirmations=self.options.confirmations)
         peers = Alone() if self._make_peers is None else self._make_peers(store)
-        node = StorageNode(store, sync, SegmentPool(self.options.pool_bytes), peers, network, self._head)
+        scrubber = Scrubber(store, self.options.scrub_rate, self.options.scrub_interval)
+        pool = SegmentPool(self.options.pool_bytes)
+        node = StorageNode(store, sync, pool, peers, network, scrubber, self._head)
 
         def hear(event: Any) -> None:
             if isinstance(event, Appended):
                 node.flush(event.seqs)
+            elif isinstance(event, Damaged):
+                place = store.place(event.seq, event.index)
+                if place is not None:
+                    log.error("damaged: %s", describe(place))
 
         store.listen(hear)
         return node

@@ -31,9 +31,9 @@ class Node:
         home, config = folder / "home", folder / "config.toml"
         # A submission whose client died before it had sent the data never gets it.
         config.write_text("[kv]\ngive_up_after = 0.5\n")
+        flags = ["--port", "0", "--json", "--data-dir", folder / "data", "--config", config]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "zerog", "up", "--port", "0", "--json", "--data-dir", folder / "data"]
-            + ["--config", config],
+            [sys.executable, "-m", "zerog", "up", *flags],
             env={**os.environ, "ZEROG_HOME": str(home)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

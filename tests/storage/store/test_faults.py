@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,8 @@ from zerog.storage.store import FlowStore
 from zerog.storage.values import BlockMark, FileState, ShardConfig
 
 FILES = [File.of(merkle.prng(size)) for size in (700, 1_048_579, 262_145, 3840, 2_097_151, 1_048_579)]
+CYCLE = 3 + sum(len(file.segments) for file in FILES)
+"""The line of the writer after which it reverts for the first time."""
 
 WRITER = """
 import sys
@@ -47,8 +50,8 @@ while True:
 """
 
 
-def killed_after(path: Path, lines: int, mode: str) -> list[str]:
-    """Runs the writer, kills it after some lines of its output; every line that it wrote."""
+def killed_after(path: Path, lines: int, mode: str, later: float) -> list[str]:
+    """Runs the writer, kills it some lines of its output and then seconds later; every line that it wrote."""
     command = [sys.executable, "-c", WRITER, str(path), mode]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
@@ -57,9 +60,11 @@ def killed_after(path: Path, lines: int, mode: str) -> list[str]:
         for line in process.stdout:
             # A line without its end was cut by the kill.
             seen += [line[:-1]] if line.endswith("\n") else []
-            if len(seen) >= lines:
+            if len(seen) == lines:
+                time.sleep(later)
                 process.send_signal(signal.SIGKILL)
-        process.wait(timeout=60)
+        # A writer that failed by itself is no kill.
+        assert process.wait(timeout=60) == -signal.SIGKILL, seen[-3:]
     return seen
 
 
@@ -87,9 +92,14 @@ def kill_repeatedly(path: Path, times: int, seed: int) -> None:
         chain.submit(file)
     for attempt in range(times):
         mode = choice.choice(["durable", "fast"])
-        seen = killed_after(path, choice.randrange(1, 80), mode)
-        assert seen, "the writer failed"
-        check_after_kill(path, seen, chain)
+        # Half of the kills aim at the revert, which writes no line while it works.
+        lines = choice.choice([choice.randrange(1, 80), CYCLE])
+        seen = killed_after(path, lines, mode, choice.random() * 0.04)
+        try:
+            check_after_kill(path, seen, chain)
+        except Exception as error:
+            error.add_note(f"attempt {attempt}, {mode}, killed after {seen[-3:]}, line {len(seen)}")
+            raise
         if attempt % 3 == 2:
             shutil.rmtree(path)
 
@@ -129,12 +139,12 @@ def served(path: Path, roots: list[bytes]) -> str:
                         assert store.segment_proof(seq, index) == file.segments[index].proof
                     except DataDamaged:
                         lost = True
-                expected = 3 if seq == 4 else len(file.segments)
-                if store.uploaded_count(seq) != expected:
-                    lost = True
-                    assert store.damaged(), "something is missing and nothing says so"
             while not store.scrub(limit=1000).complete:
                 pass
+            counts = [3 if seq == 4 else len(FILES[seq].segments) for seq in range(5)]
+            if [store.uploaded_count(seq) for seq in range(5)] != counts:
+                lost = True
+                assert store.damaged(), "something is missing and nothing says so"
             assert [store.root_at(seq) for seq in range(len(FILES))] == roots
             return "damaged" if lost else "equal"
     except (CorruptDataDir, ForeignDataDir):

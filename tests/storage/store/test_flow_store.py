@@ -272,6 +272,60 @@ def test_reverted_data_comes_back_with_its_root_even_at_another_place() -> None:
         assert events == [Reverted(1), Appended((1, 2)), Finalized(2)]
 
 
+@pytest.mark.parametrize("left", [0, 40, 100_000])
+def test_a_file_that_a_kill_left_half_written_aside_does_not_cost_the_next_revert_its_data(
+    tmp_path: Path, left: int
+) -> None:
+    with opened(tmp_path) as store:
+        chain = filled(store, SMALL, BIG)
+        store.put_segments(1, BIG.segments)
+        store.revert(1, BLOCK)
+        kept = sorted((tmp_path / "aside").iterdir())
+        assert len(kept) == len(BIG.segments)
+        store.append(chain.submissions[1:], BLOCK)
+    kept[0].write_bytes(bytes(left))
+    with opened(tmp_path) as store:
+        store.revert(1, BLOCK)
+        store.append(chain.submissions[1:], BLOCK)
+        assert store.state(1) is FileState.FINALIZED
+        assert read_back(store, 1) == BIG.data
+
+
+def test_a_kill_while_data_is_put_aside_leaves_nothing_that_is_taken_for_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What stands there before and after each file gets its name; what has no name yet may be cut anywhere."""
+    moments: list[dict[str, bytes]] = []
+
+    def copy() -> None:
+        moments.append({path.name: path.read_bytes() for path in (tmp_path / "aside").iterdir()})
+
+    with opened(tmp_path) as store:
+        chain = filled(store, BIG)
+        store.put_segments(0, BIG.segments[:2])
+        replace_file = Path.replace
+
+        def replaced(part: Path, name: Path) -> Path:
+            copy()
+            replace_file(part, name)
+            copy()
+            return name
+
+        monkeypatch.setattr(Path, "replace", replaced)
+        store.revert(0, None)
+        monkeypatch.undo()
+        store.append(chain.submissions, BLOCK)
+    assert len(moments) == 4
+    for moment in moments:
+        for name, content in moment.items():
+            (tmp_path / "aside" / name).write_bytes(content if name.endswith(".frame") else content[:99])
+        with opened(tmp_path) as store:
+            store.revert(0, None)
+            store.append(chain.submissions, BLOCK)
+            assert store.held(0) == [(0, 2)]
+            assert list((tmp_path / "aside").iterdir()) == []
+
+
 def test_a_revert_to_nothing_is_a_fresh_flow() -> None:
     with opened() as store:
         chain = filled(store, SMALL, BIG)

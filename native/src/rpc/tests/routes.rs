@@ -1,5 +1,7 @@
 //! Routes of the bridge, further ports, and the server without a chain.
 
+use std::io::ErrorKind;
+
 use super::*;
 use crate::rpc::bridge::tests::SENT;
 use crate::rpc::error::METHOD_NOT_FOUND;
@@ -15,6 +17,12 @@ impl Client {
         let length = body.len();
         self.send(format!("{verb} {target} HTTP/1.1\r\nHost: t\r\nContent-Length: {length}\r\n\r\n{body}").as_bytes());
         self.receive()
+    }
+
+    /// True when nothing came within the time to read, and the connection is open.
+    fn waits(&mut self) -> bool {
+        let outcome = self.reader.read(&mut [0; 1]);
+        outcome.is_err_and(|error| matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut))
     }
 }
 
@@ -107,11 +115,11 @@ fn an_answer_that_ends_early_breaks_the_connection() {
     assert!(client.is_closed());
 }
 
-/// Waits for the endless answer that began after the first `before` ones.
-fn sent_after(before: usize) -> u64 {
+/// Waits for the end of the endless answer to a query.
+fn sent(query: &str) -> u64 {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        if let Some(sent) = SENT.lock().get(before) {
+        if let Some(sent) = SENT.lock().get(query) {
             return *sent;
         }
         assert!(Instant::now() < deadline, "the handler still writes");
@@ -122,12 +130,128 @@ fn sent_after(before: usize) -> u64 {
 #[test]
 fn a_slow_reader_holds_back_its_handler_and_loses_its_connection() {
     let server = serve(RpcConfig { transfer_timeout_secs: 1, ..config() });
-    let before = SENT.lock().len();
     let mut slow = Client::connect(&server);
-    slow.send(b"GET /data/loud HTTP/1.1\r\nHost: t\r\n\r\n");
+    slow.send(b"GET /data/loud?slow HTTP/1.1\r\nHost: t\r\n\r\n");
     // It never reads: the buffers of two sockets and a queue of four are all that is sent.
-    let sent = sent_after(before);
+    let sent = sent("slow");
     assert!(sent < 64, "{sent} megabytes were buffered");
+}
+
+#[test]
+fn requests_that_wait_behind_a_stream_do_not_lift_its_bound() {
+    let server = serve(RpcConfig { transfer_timeout_secs: 1, ..config() });
+    let mut slow = Client::connect(&server);
+    let stream = "GET /data/loud?pipelined HTTP/1.1\r\nHost: t\r\n\r\n";
+    slow.send(format!("{stream}{}", post(PING).repeat(20)).as_bytes());
+    let sent = sent("pipelined");
+    assert!(sent < 64, "{sent} megabytes were buffered");
+}
+
+#[test]
+fn a_stream_is_on_its_way_while_other_requests_wait_behind_it() {
+    let server = serve(config());
+    let mut client = Client::connect(&server);
+    client.send(format!("GET /data/held HTTP/1.1\r\nHost: t\r\n\r\n{}", post(PING)).as_bytes());
+    let mut line = String::new();
+    while line.trim_end() != "start" {
+        line.clear();
+        client.reader.read_line(&mut line).unwrap();
+    }
+}
+
+#[test]
+fn a_client_that_hangs_up_in_the_middle_of_a_stream_ends_its_handler() {
+    let server = serve(config());
+    let mut client = Client::connect(&server);
+    client.send(b"GET /data/loud?cut HTTP/1.1\r\nHost: t\r\n\r\n");
+    client.reader.read_exact(&mut vec![0; 3 << 20]).unwrap();
+    drop(client);
+    sent("cut");
+    assert_eq!(Client::connect(&server).ask("GET", "/data/echo", "").status, 200);
+}
+
+#[test]
+fn bodies_that_break_off_give_back_their_memory() {
+    let server = serve(config());
+    let piece = vec![b'x'; 1 << 20];
+    // Together far more than all bodies may hold at a time.
+    for _ in 0..40 {
+        let mut client = Client::connect(&server);
+        client.send(b"PUT /data/echo HTTP/1.1\r\nHost: t\r\nContent-Length: 100000000\r\n\r\n");
+        for _ in 0..16 {
+            client.send(&piece);
+        }
+    }
+    let deadline = Instant::now() + PATIENCE;
+    let body = "y".repeat(50 << 20);
+    loop {
+        let answer = Client::connect(&server).ask("PUT", "/data/echo", &body);
+        if answer.status == 200 {
+            assert!(answer.body.ends_with(body.as_bytes()));
+            return;
+        }
+        assert!(Instant::now() < deadline, "status {}", answer.status);
+    }
+}
+
+#[test]
+fn an_endless_body_is_cut_at_the_bound() {
+    let server = serve(RpcConfig { max_body: 100_000, ..config() });
+    let mut client = Client::connect(&server);
+    client.send(b"PUT /data/echo HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n");
+    let chunk = format!("4000\r\n{}\r\n", "x".repeat(0x4000));
+    let deadline = Instant::now() + PATIENCE;
+    while client.reader.get_mut().write_all(chunk.as_bytes()).is_ok() {
+        assert!(Instant::now() < deadline, "the server still reads");
+    }
+    assert_eq!(Client::connect(&server).ask("PUT", "/data/echo", "x").status, 200);
+}
+
+#[test]
+fn a_body_that_trickles_in_loses_its_connection() {
+    let server = serve(RpcConfig { transfer_timeout_secs: 1, ..config() });
+    for target in ["/", "/data/echo"] {
+        let mut client = Client::connect(&server);
+        client.send(format!("POST {target} HTTP/1.1\r\nHost: t\r\nContent-Length: 100000\r\n\r\n").as_bytes());
+        // Nothing ever comes back: the wait for it paces the bytes.
+        client.reader.get_mut().set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+        let deadline = Instant::now() + PATIENCE;
+        while client.reader.get_mut().write_all(b"x").is_ok() && client.waits() {
+            assert!(Instant::now() < deadline, "{target}: the connection is still open");
+        }
+    }
+}
+
+#[test]
+fn a_head_beyond_the_bound_is_refused() {
+    let server = serve(config());
+    let mut client = Client::connect(&server);
+    let many: String = (0..200).map(|number| format!("x-{number}: y\r\n")).collect();
+    client.send(format!("GET /data/echo HTTP/1.1\r\nHost: t\r\n{many}\r\n").as_bytes());
+    assert_eq!(client.receive().status, 431);
+    let mut client = Client::connect(&server);
+    client.send(b"GET /data/echo HTTP/1.1\r\nHost: t\r\nx-endless: ");
+    let deadline = Instant::now() + PATIENCE;
+    while client.reader.get_mut().write_all(&[b'y'; 0x4000]).is_ok() {
+        assert!(Instant::now() < deadline, "the server still reads");
+    }
+    assert_eq!(Client::connect(&server).ask("GET", "/data/echo", "").status, 200);
+}
+
+#[test]
+fn idle_connections_on_a_further_port_cost_other_clients_nothing() {
+    let further = vec![Listen { host: "127.0.0.1".to_owned(), port: 0, optional: false }];
+    let server = serve(RpcConfig { listen: further, ..config() });
+    let address = server.listening()[0].unwrap();
+    let idle: Vec<TcpStream> = (0..1_100).map(|_| TcpStream::connect(address).unwrap()).collect();
+    for address in [address, server.address()] {
+        let mut client = Client::to(address);
+        for _ in 0..20 {
+            assert_eq!(client.post(PING).json()["result"], "pong");
+            assert_eq!(client.ask("GET", "/data/echo", "").status, 200);
+        }
+    }
+    drop(idle);
 }
 
 #[test]

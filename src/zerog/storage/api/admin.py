@@ -6,20 +6,18 @@ otherwise.
 
 from __future__ import annotations
 
-import ipaddress
 import resource
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from zerog.chain.methods import CALL, Flag, MethodTable, Uint64
+from zerog.chain.methods import Flag, MethodTable, Uint64
 from zerog.errors import RpcError, SegmentRefused
 from zerog.storage import layout
 from zerog.storage.api.node import StorageNode, internal_error
+from zerog.storage.guard import METHOD_NOT_FOUND
 from zerog.storage.values import Submission
-
-METHOD_NOT_FOUND = -32601
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,29 +29,6 @@ class Operator:
 
 
 METHODS = MethodTable[Operator]()
-
-
-def require_local(anywhere: bool) -> None:
-    """Raises `RpcError` unless the call comes from this machine (or ``anywhere`` is allowed)."""
-    peer = CALL.get().peer
-    if anywhere or not peer or is_loopback(peer):
-        return
-    raise RpcError(METHOD_NOT_FOUND, "this method answers on this machine only")
-
-
-def is_loopback(peer: str) -> bool:
-    """Whether an address, with or without its port, is of this machine."""
-    host = peer
-    if host.startswith("["):
-        host = host[1:].partition("]")[0]
-    elif host.count(":") == 1:
-        host = host.partition(":")[0]
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    mapped = getattr(address, "ipv4_mapped", None)
-    return bool((mapped or address).is_loopback)
 
 
 async def _known(operator: Operator, seq: int) -> Submission:
@@ -135,12 +110,27 @@ async def get_metrics(operator: Operator, maybe_prefix: Any = None) -> dict[str,
         "log_store_flow_length": node.store.length(),
         "chunk_pool_bytes": node.pool.size,
         "network_peers_connected": node.peers.connected(),
+        "scrub_checked_segments": node.store.scrubbed,
+        "scrub_last_complete_time": int(node.store.last_scrub or 0),
+        "scrub_damaged_segments": len(node.store.damaged()),
         # Kilobytes on Linux, bytes on macOS.
         "process_peak_memory_bytes": usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024),
     }
     if isinstance(maybe_prefix, str):
         values = {name: value for name, value in values.items() if name.startswith(maybe_prefix)}
     return {name: f"gauge {value}" for name, value in values.items()}
+
+
+@METHODS.handler("admin_startScrub")
+async def start_scrub(operator: Operator) -> None:
+    """Not a method of 0G's node: has a round of the scrub begin now."""
+    operator.node.scrubber.start_round()
+
+
+@METHODS.handler("admin_getScrub")
+async def get_scrub(operator: Operator) -> dict[str, Any]:
+    """Not a method of 0G's node: how the scrub stands, and where damage is."""
+    return operator.node.scrubber.report()
 
 
 @METHODS.handler("admin_shutdown")

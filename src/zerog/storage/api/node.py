@@ -32,6 +32,7 @@ from zerog.storage.values import FileState, Segment, Submission
 if TYPE_CHECKING:
     from zerog.storage.flow.sync import FlowSync
     from zerog.storage.peers import Peers
+    from zerog.storage.scrubbing import Scrubber
     from zerog.storage.store import FlowStore
 
 log = logging.getLogger("zerog.storage")
@@ -112,6 +113,7 @@ class StorageNode:
         pool: SegmentPool,
         peers: Peers,
         network: Network,
+        scrubber: Scrubber,
         head: Callable[[], bytes] | None = None,
     ) -> None:
         """``head`` gives the hash of the chain's newest block, if that is cheap to know."""
@@ -120,6 +122,7 @@ class StorageNode:
         self.pool = pool
         self.peers = peers
         self.network = network
+        self.scrubber = scrubber
         self._head = head
         threads = min(MAX_WRITERS, 2 * (os.cpu_count() or 1))
         self._readers = ThreadPoolExecutor(threads, "zerog-storage-read")

@@ -41,6 +41,7 @@ async def get_status(node: StorageNode) -> dict[str, Any]:
             "shard": str(store.shard),
             "maxSegments": frame.MAX_SEGMENTS,
             "failure": node.sync.failure,
+            "scrub": node.scrubber.report(),
         },
     }
 

@@ -7,17 +7,15 @@ done, or what the miner waits for.
 from __future__ import annotations
 
 import logging
-import os
 import secrets
 import threading
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from zerog import _native
-from zerog.errors import ContractReverted, StorageError, TransactionError, ZerogError, native_errors
+from zerog.errors import RpcError, StorageError, TransactionError, ZerogError, native_errors
 from zerog.storage.layout import SEGMENT_SECTORS
 from zerog.storage.mining.answer import (
     EMPTY_DIGEST,
@@ -31,7 +29,8 @@ from zerog.storage.mining.answer import (
 from zerog.storage.mining.contract import MiningContracts, Sender
 from zerog.storage.mining.sealed import ALL_PIECES, SealedStore
 from zerog.storage.mining.sealer import Epochs, Loads, Sealer
-from zerog.storage.values import FlowProof, ShardConfig
+from zerog.storage.store import Finalized, Reverted
+from zerog.storage.values import FlowProof, ShardConfig, Submission
 
 log = logging.getLogger("zerog.mining")
 
@@ -54,6 +53,10 @@ class Flow(Loads, Protocol):
 
     def length(self) -> int:
         """Sectors of the flow."""
+        ...
+
+    def submission(self, seq: int) -> Submission | None:
+        """An entry of the flow."""
         ...
 
     def sector_proof(self, sector: int, flow_root: bytes | None) -> FlowProof:
@@ -107,6 +110,16 @@ class Miner:
 
     # What the node tells.
 
+    def hear(self, event: object) -> None:
+        """Events of the store."""
+        if isinstance(event, Finalized):
+            submission = self._store.submission(event.seq)
+            if submission is not None:
+                first, end = submission.start, submission.start + submission.sectors
+                self.notice(range(first // SEGMENT_SECTORS, -(-end // SEGMENT_SECTORS)))
+        elif isinstance(event, Reverted):
+            self.notice_revert(self._store.length() // SEGMENT_SECTORS)
+
     def notice(self, loads: range) -> None:
         """Data of these loads has become complete."""
         with self._queue_lock:
@@ -126,24 +139,24 @@ class Miner:
 
     def run(self, stop: threading.Event, pause: float) -> None:
         """Mines until ``stop``; ``pause`` seconds between cycles that had nothing to do."""
-        _use_spare_time_only()
         self._fill_queue()
         while not stop.is_set():
-            before, used = time.monotonic(), time.thread_time()
             try:
                 busy = self.cycle(stop)
             except (ZerogError, OSError) as error:
                 self._state = f"waiting after an error: {error}"
                 log.info("mining: %s", error)
                 busy = False
-            waited = time.monotonic() - before
-            worked = time.thread_time() - used
-            # Runnable but not running: others need the processor, so leave it to them for a while.
-            crowded = busy and waited > 0.05 and worked < waited / 2
-            stop.wait(5 * waited if crowded else 0 if busy else pause)
+            stop.wait(0 if busy else pause)
 
     def cycle(self, stop: threading.Event) -> bool:
         """One look at the chain; whether there is more to do at once."""
+        if self._miner_id is None and self._store.length() < SEGMENT_SECTORS:
+            # Nothing to prove: no transaction either.
+            self._state = (
+                f"the flow has no full segment yet: {self._store.length()} of {SEGMENT_SECTORS} sectors"
+            )
+            return False
         miner_id = self._identity()
         self._apply_revert()
         if self._seal(stop):
@@ -339,8 +352,8 @@ class Miner:
             return False
         try:
             transaction, reward = self._contracts.submit(self._sender, answer)
-        except (ContractReverted, TransactionError) as error:
-            self._state = f"an answer came too late: {error.message}"
+        except (RpcError, TransactionError) as error:
+            self._state = f"an answer was refused: {error.message}"
             return True
         self._answered = {context.digest: self._answered.get(context.digest, 0) + 1}
         self._advanced = 0
@@ -370,6 +383,10 @@ class Miner:
             "newest": self._sealed.answers(),
         }
 
+    def close(self) -> None:
+        """Gives files back."""
+        self._sealed.close()
+
     def withdraw(self) -> str:
         """Pays out what the contract owes; hash of the transaction."""
         return self._contracts.withdraw(self._sender)
@@ -389,11 +406,3 @@ def proves(answer: Answer, flow_root: bytes) -> bool:
         node = keccak256(sibling + node if index & 1 else node + sibling)
         index >>= 1
     return node == flow_root
-
-
-def _use_spare_time_only() -> None:
-    """The calling thread (and those it starts) runs only when nothing else wants the processor, where that exists."""
-    idle = getattr(os, "SCHED_IDLE", None)
-    if idle is not None:
-        with suppress(OSError):
-            os.sched_setscheduler(threading.get_native_id(), idle, os.sched_param(0))

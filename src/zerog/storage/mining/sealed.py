@@ -8,6 +8,7 @@ to the store, so no queue can be lost.
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -33,7 +34,9 @@ CREATE TABLE IF NOT EXISTS answers (
 class SealedStore:
     """See the module's docstring. Thread-safe; one process per directory (the node's lock holds it)."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, temporary: bool = False) -> None:
+        """``temporary``: the directory goes when the store is closed."""
+        self._temporary = directory if temporary else None
         directory.mkdir(parents=True, exist_ok=True)
         self._file = os.open(directory / "sealed.data", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._lock = threading.Lock()
@@ -149,6 +152,8 @@ class SealedStore:
         """Gives files back."""
         self._index.close()
         os.close(self._file)
+        if self._temporary is not None:
+            shutil.rmtree(self._temporary, ignore_errors=True)
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any
 
 from zerog.errors import InvalidParams, RpcError
+from zerog.storage.guard import require_local
 from zerog.storage.mining.miner import Miner
 
 PAUSE = 0.5
@@ -17,29 +19,43 @@ PAUSE = 0.5
 class MiningService:
     """See the module's docstring.
 
-    ``prepare`` builds the miner (opens its files, talks to the chain); it runs in the service's own thread, once the
-    node answers.
+    ``prepare`` builds the miner (opens its files, talks to the chain) once the store is open, or gives ``None`` when
+    its argument, the end of the service, comes first. It runs in the service's own thread, again after `restart`.
+    ``anywhere``: the methods answer to other machines, too.
     """
 
     name = "miner"
 
-    def __init__(self, prepare: Callable[[], Miner], pause: float = PAUSE) -> None:
+    def __init__(
+        self,
+        prepare: Callable[[threading.Event], Miner | None],
+        pause: float = PAUSE,
+        *,
+        anywhere: bool = False,
+    ) -> None:
         self._prepare = prepare
         self._pause = pause
+        self._anywhere = anywhere
         self._miner: Miner | None = None
         self._wanted = threading.Event()
         self._wanted.set()
+        self._changed = threading.Event()
         self._position: int | None = None
 
     def methods(self) -> Mapping[str, Callable[[Any], Awaitable[Any]]]:
         """``miner_start``, ``miner_stop``, ``miner_setStartPosition`` as 0G's node; ``miner_status``, ``miner_withdraw``."""
-        return {
+        methods = {
             "miner_start": self._start,
             "miner_stop": self._stop,
             "miner_setStartPosition": self._set_start_position,
             "miner_status": self._status,
             "miner_withdraw": self._withdraw,
         }
+        return {name: partial(self._guarded, method) for name, method in methods.items()}
+
+    async def _guarded(self, method: Callable[[Any], Awaitable[Any]], params: Any) -> Any:
+        require_local(self._anywhere)
+        return await method(params)
 
     async def run(self) -> None:
         """Mines until cancelled."""
@@ -49,23 +65,43 @@ class MiningService:
         finally:
             stop.set()
 
+    def restart(self) -> None:
+        """The store was opened anew: the miner is built again. Callable from any thread."""
+        self._changed.set()
+
     def _serve(self, stop: threading.Event) -> None:
-        miner = self._prepare()
-        self._miner = miner
-        if self._position is not None:
-            miner.set_start_position(self._position)
         while not stop.is_set():
+            self._changed.clear()
+            miner = self._prepare(stop)
+            if miner is None:
+                return
+            self._miner = miner
+            if self._position is not None:
+                miner.set_start_position(self._position)
+            try:
+                self._mine(miner, stop)
+            finally:
+                self._miner = None
+                miner.close()
+
+    def _mine(self, miner: Miner, stop: threading.Event) -> None:
+        """Works whenever it is wanted, until the end or until the store changes."""
+        while not stop.is_set() and not self._changed.is_set():
             if not self._wanted.wait(timeout=self._pause):
                 continue
             shift = threading.Event()
             watcher = threading.Thread(target=self._end_shift, args=(stop, shift), daemon=True)
             watcher.start()
-            miner.run(shift, self._pause)
-            watcher.join()
+            try:
+                miner.run(shift, self._pause)
+            finally:
+                shift.set()
+                watcher.join()
 
     def _end_shift(self, stop: threading.Event, shift: threading.Event) -> None:
-        while self._wanted.is_set() and not stop.wait(0.2):
-            pass
+        while not shift.is_set() and self._wanted.is_set() and not self._changed.is_set():
+            if stop.wait(0.1):
+                break
         shift.set()
 
     async def _start(self, params: Any) -> bool:

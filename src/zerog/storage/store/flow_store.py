@@ -37,13 +37,14 @@ from zerog.storage.store.reports import (
     Appended,
     Damaged,
     Finalized,
+    Place,
     Reverted,
     ScrubReport,
     Statistics,
     StoreEvent,
 )
 from zerog.storage.store.scrub import Scrub
-from zerog.storage.store.sectors import SectorFiles
+from zerog.storage.store.sectors import FILE_SECTORS, SectorFiles
 from zerog.storage.store.tree import FIRST_LEAF, FlowTree, Peaks, crossing, fold
 from zerog.storage.values import (
     BlockMark,
@@ -262,12 +263,16 @@ class FlowStore:
 
     def _known(self, seq: int) -> Submission:
         submission = self.submission(seq)
+        if submission is None and 0 <= seq < self._next:
+            raise CorruptDataDir(f"the storage index lacks submission {seq}", hint=REBUILD)
         if submission is None:
             raise UnknownFile(f"no submission has number {seq}")
         return submission
 
     def _file(self, seq: int) -> tuple[int, int, int]:
         file = self._index.file(seq)
+        if file is None and 0 <= seq < self._next:
+            raise CorruptDataDir(f"the storage index lacks the state of submission {seq}", hint=REBUILD)
         if file is None:
             raise UnknownFile(f"no submission has number {seq}")
         return file
@@ -658,6 +663,31 @@ class FlowStore:
     def damaged(self) -> list[tuple[int, int]]:
         """(seq, segment) whose bytes were found wrong and not replaced yet."""
         return self._index.damaged()
+
+    def damage(self, limit: int) -> list[Place]:
+        """Where on disk the first ``limit`` of `damaged` are."""
+        places = (self.place(seq, index) for seq, index in self.damaged()[:limit])
+        return [place for place in places if place is not None]
+
+    def place(self, seq: int, index: int) -> Place | None:
+        """Where on disk a segment is; ``None`` for a submission that does not exist (any more)."""
+        submission = self.submission(seq)
+        if submission is None or not 0 <= index < submission.segments:
+            return None
+        sector = submission.start + index * SEGMENT_SECTORS
+        length = layout.segment_chunks(submission.size, index) * SECTOR
+        offset = sector % FILE_SECTORS * SECTOR
+        return Place(seq, index, submission.root, sector, self._sectors.path(sector).name, offset, length)
+
+    @property
+    def last_scrub(self) -> float | None:
+        """UNIX seconds of the end of the last complete scrub."""
+        return self._scrub.finished
+
+    @property
+    def scrubbed(self) -> int:
+        """Segments checked by scrubs since the store was opened."""
+        return self._scrub.checked
 
     def scrub(self, *, limit: int = 64, stop: Callable[[], bool] | None = None) -> ScrubReport:
         """One step of checking everything: about ``limit`` segments from where the last step ended.

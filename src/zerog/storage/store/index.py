@@ -137,6 +137,9 @@ def index_errors() -> Iterator[None]:
     """Raises SQLite's errors as storage errors."""
     try:
         yield
+    except UnicodeDecodeError as error:
+        # Python's sqlite3 fails so on an error message that quotes a damaged schema.
+        raise CorruptDataDir("the schema of the storage index is damaged", hint=REBUILD) from error
     except sqlite3.ProgrammingError as error:
         raise StorageError("the store is closed") from error
     except sqlite3.DatabaseError as error:

@@ -38,6 +38,25 @@ StoreEvent = Appended | Finalized | Reverted | Damaged
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where a segment is on disk.
+
+    Attributes
+    ----------
+    sector : its first sector in the flow.
+    file, offset, length : name of the data file; bytes.
+    """
+
+    seq: int
+    segment: int
+    root: bytes
+    sector: int
+    file: str
+    offset: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
 class ScrubReport:
     """What one step of a scrub did.
 

@@ -96,6 +96,12 @@ class NodeStatus:
     sync_height: int
     route: str | None
     batch: int
+    last_scrub: float | None = None
+    """UNIX seconds when it last finished checking everything that it stores; ``None``: never, or it does not say."""
+    damaged: int = 0
+    """Segments that it knows to be damaged."""
+    damage: tuple[str, ...] = ()
+    """Where some of them are, in words."""
 
 
 class StorageNode:
@@ -142,6 +148,7 @@ class StorageNode:
             identity = raw["networkIdentity"]
             extra = raw.get("zerog") or {}
             route = extra.get("segments")
+            scrub = extra.get("scrub") or {}
             return NodeStatus(
                 chain_id=int(identity["chainId"]),
                 flow=str(identity["flowAddress"]),
@@ -149,6 +156,9 @@ class StorageNode:
                 sync_height=int(raw.get("logSyncHeight") or 0),
                 route=route if isinstance(route, str) and route.startswith("/") else None,
                 batch=max(1, min(frame.MAX_SEGMENTS, int(extra.get("maxSegments") or frame.MAX_SEGMENTS))),
+                last_scrub=None if scrub.get("lastComplete") is None else float(scrub["lastComplete"]),
+                damaged=int(scrub.get("damaged") or 0),
+                damage=tuple(_damage(place) for place in scrub.get("damage") or ()),
             )
         except (KeyError, TypeError, ValueError, AttributeError):
             raise StorageError(
@@ -267,6 +277,15 @@ class StorageNode:
 
     def __repr__(self) -> str:
         return f"<StorageNode {self.url}>"
+
+
+def _damage(place: Any) -> str:
+    """A damaged place as a node reports it, in words; raises what `StorageNode._read_status` expects."""
+    return (
+        f"submission {int(place['txSeq'])} ({str(place['root'])[:66]!s}) segment {int(place['segment'])}, "
+        f"flow sector {int(place['sector'])}: {int(place['length'])} bytes at byte {int(place['offset'])} "
+        f"of {str(place['file'])[:64]}"
+    )
 
 
 def _segment_json(segment: Segment) -> dict[str, Any]:
