@@ -157,8 +157,10 @@ def put(
     except KeyboardInterrupt:
         click.echo("zerog: stopped; the same command goes on and does not pay twice", err=True)
         raise
+    from decimal import Decimal
+
     paid = (
-        f"paid {stored.cost / 10**18:.9f} in {stored.transaction}"
+        f"paid {Decimal(stored.cost) / 10**18:f} tokens in {stored.transaction}"
         if stored.cost
         else "it was there, nothing paid"
     )

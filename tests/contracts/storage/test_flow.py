@@ -7,7 +7,7 @@ from tests.contracts.storage.conftest import BATCH_OLD, SUBMIT, SUBMIT_OLD, File
 
 from zerog.chain.keys import keccak256
 from zerog.client import Devnet
-from zerog.errors import ContractReverted
+from zerog.errors import ContractReverted, TransactionFailed
 
 FLOW = vectors("flow.json")
 
@@ -190,3 +190,31 @@ def test_the_flow_survives_a_restart_of_its_node(tmp_path):
         code = net.client.code("0x0000000000000000000000000000000000007100")
     with Devnet(data_dir=tmp_path) as net:
         assert net.client.code("0x0000000000000000000000000000000000007100") == code != b""
+
+
+def test_an_estimate_holds_when_others_submit_first(storage):
+    file = plain(1)
+    gas = storage.flow.functions[SUBMIT].estimate_gas(
+        (file.data(), storage.user.address), value=storage.fee(file), account=storage.user
+    )
+    for sectors in (1, 3, 14, 256, 16):
+        storage.submit(plain(sectors, salt=sectors), account=storage.stranger)
+    assert storage.submit(file, gas=gas).success
+
+
+def test_an_estimate_holds_over_the_end_of_an_epoch(storage):
+    file = plain(1)
+    storage.submit(plain(1, salt=7))
+    storage.mine(storage.flow.blocksPerEpoch() - storage.block - 1)
+    gas = storage.flow.functions[SUBMIT].estimate_gas(
+        (file.data(), storage.user.address), value=storage.fee(file), account=storage.user
+    )
+    storage.mine(3)
+    assert storage.submit(file, gas=gas).success
+    assert storage.flow.epoch() == 1
+
+
+def test_a_submission_without_the_gas_of_the_dearest_outcome_is_refused(storage):
+    with pytest.raises(TransactionFailed):
+        storage.submit(plain(1), gas=300_000)
+    assert storage.flow.submissionIndex() == 0

@@ -1,0 +1,59 @@
+"""``zerog storage deploy``: the storage contracts on any EVM chain."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from zerog.cli.output import common_options, report
+
+if TYPE_CHECKING:
+    from zerog.client import Account, Client
+
+_PATH = click.Path(path_type=Path)
+
+
+class _Sender:
+    """Sends through a client and waits."""
+
+    def __init__(self, client: Client, account: Account | str) -> None:
+        from zerog.client.client import address_of
+
+        self._client, self._account = client, account
+        self.address = address_of(account)
+
+    def send(self, to: str | None, data: bytes, value: int = 0) -> Mapping[str, Any]:
+        return self._client.send(to=to, input=data, value=value, account=self._account).raw
+
+
+@click.command()
+@click.option("--rpc", required=True, help="Chain to deploy on.")
+@click.option("--from", "sender", help="Account of the node that deploys [its first one].")
+@click.option(
+    "--key-file", type=_PATH, help="Key of the deploying account: a key file, or 64 hexadecimal digits."
+)
+@click.option("--password-file", type=_PATH, help="Password of the key file.")
+@click.option("--blocks-per-epoch", type=click.IntRange(1), help="Length of an epoch.")
+@common_options
+def deploy(
+    rpc: str,
+    sender: str | None,
+    key_file: Path | None,
+    password_file: Path | None,
+    blocks_per_epoch: int | None,
+) -> None:
+    """Put flow, market, reward and mine on an EVM chain; the account becomes their administrator."""
+    from zerog.chain.keys import keccak256
+    from zerog.cli.storage import _payer
+    from zerog.client import Client
+    from zerog.contracts.storage_deployment import StorageParameters, deploy_storage
+
+    client = Client(rpc)
+    account = _payer(client, sender, key_file, password_file)
+    chosen: dict[str, Any] = {} if blocks_per_epoch is None else {"blocks_per_epoch": blocks_per_epoch}
+    made = deploy_storage(_Sender(client, account), StorageParameters(**chosen), keccak256=keccak256)
+    report("\n".join(f"{name:<7} {address}" for name, address in asdict(made).items()), asdict(made))
