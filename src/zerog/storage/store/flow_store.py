@@ -730,6 +730,7 @@ class FlowStore:
             index_bytes=sum(p.stat().st_size for p in self.path.glob("index.sqlite*")),
             last_scrub=self._scrub.finished,
             scrubbed=self._scrub.checked,
+            lost=self._index.lost,
         )
 
     def listen(self, listener: Callable[[StoreEvent], None]) -> None:

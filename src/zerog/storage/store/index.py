@@ -13,6 +13,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import logging
+import os
 import sqlite3
 import struct
 import threading
@@ -22,7 +24,10 @@ from pathlib import Path
 from typing import Any
 
 from zerog.errors import CorruptDataDir, ForeignDataDir, StorageError, StorageFull
+from zerog.storage.store.wal import commit_marks
 from zerog.storage.values import BlockMark, Submission, SubmissionNode
+
+log = logging.getLogger(__name__)
 
 FORMAT = 1
 """Version of the tables and of the submission record."""
@@ -34,6 +39,8 @@ PENDING, FINALIZED, PRUNED = range(3)
 """States in the table ``file``."""
 REBUILD = "move the directory away and start again: the node rebuilds it from the chain and its peers"
 
+_PROBE = 1 << 16
+"""Bytes by which `lacks_room` tries to exceed the index."""
 _OFFSET = 1 << 63
 """Sectors are below 2**64, SQLite's integers are signed: stored minus this, which keeps the order."""
 
@@ -133,7 +140,7 @@ class _Connection(sqlite3.Connection):
 
 
 @contextlib.contextmanager
-def index_errors() -> Iterator[None]:
+def index_errors(path: Path) -> Iterator[None]:
     """Raises SQLite's errors as storage errors."""
     try:
         yield
@@ -143,10 +150,18 @@ def index_errors() -> Iterator[None]:
     except sqlite3.ProgrammingError as error:
         raise StorageError("the store is closed") from error
     except sqlite3.DatabaseError as error:
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+        extended = getattr(error, "sqlite_errorcode", 0)
+        code = extended & 0xFF
+        # SQLite tells a full disk (ENOSPC) from other failures, but not a quota or a limit on the size of files.
+        if code == sqlite3.SQLITE_FULL or (code == sqlite3.SQLITE_IOERR and lacks_room(path)):
             raise StorageFull(
                 f"the storage index cannot be written: {error}", hint="make room on the disk"
+            ) from error
+        if code == sqlite3.SQLITE_IOERR:
+            raise StorageError(
+                f"the storage index {path} cannot be read or written: {error}"
+                f" ({getattr(error, 'sqlite_errorname', 'SQLITE_IOERR')})",
+                hint="look at the disk and at the system's log",
             ) from error
         # The statements are fixed: one that does not fit the tables means that the schema is damaged.
         if code in (
@@ -171,10 +186,14 @@ class Index:
         self._readers: weakref.WeakSet[_Connection] = weakref.WeakSet()
         self._lock = threading.RLock()
         self._closed = False
-        with index_errors():
+        self.lost = False
+        """Transactions that were once committed were not found at open."""
+        marks = commit_marks(path.with_name(f"{path.name}-wal"))
+        with index_errors(self.path):
             self._writer = self._connect()
             try:
                 self._prepare(durable)
+                self._compare(marks)
             except BaseException:
                 self._writer.close()
                 raise
@@ -206,10 +225,22 @@ class Index:
                 db.execute(f"PRAGMA application_id = {APPLICATION}")
                 db.execute(f"PRAGMA user_version = {FORMAT}")
 
+    def _compare(self, marks: int) -> None:
+        """Warns when SQLite found less in the log than was committed to it."""
+        # A checkpoint tells the number of frames in the log that it takes as valid.
+        ((_, frames, _),) = self._writer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        self.lost = marks > max(frames, 0)
+        if self.lost:
+            log.warning(
+                "%s lost its last transactions (a power cut, or a damaged log): the store is as it was before"
+                " them, what they recorded is followed and fetched again",
+                self.path,
+            )
+
     @contextlib.contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
         """One transaction: all of it is there afterwards, or nothing."""
-        with self._lock, index_errors():
+        with self._lock, index_errors(self.path):
             self._writer.execute("BEGIN IMMEDIATE")
             try:
                 yield self._writer
@@ -222,7 +253,7 @@ class Index:
 
     def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         """Rows of a read."""
-        with index_errors():
+        with index_errors(self.path):
             if self._closed:
                 raise StorageError("the store is closed")
             connection: _Connection | None = getattr(self._local, "connection", None)
@@ -383,6 +414,27 @@ class Index:
         db.execute(
             "INSERT OR REPLACE INTO damaged VALUES (?, ?, ?)", (seq, segment, seal("damaged", seq, segment))
         )
+
+
+def lacks_room(path: Path) -> bool:
+    """Whether files beside ``path`` cannot grow beyond its size; found out by trying."""
+    probe = path.with_name(f"{path.name}.probe")
+    try:
+        sizes = [p.stat().st_size for p in (path, path.with_name(f"{path.name}-wal")) if p.exists()]
+        file = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            end = max(sizes, default=0) + _PROBE
+            for at in (0, end - 1):
+                # Sparse: takes two blocks, not the size.
+                os.pwrite(file, b"\1", at)
+        finally:
+            os.close(file)
+    except OSError as error:
+        return is_full(error)
+    finally:
+        with contextlib.suppress(OSError):
+            probe.unlink()
+    return False
 
 
 def is_full(error: OSError) -> bool:

@@ -89,3 +89,5 @@ class Statistics:
     last_scrub: float | None
     scrubbed: int
     """Segments checked by scrubs since the store was opened."""
+    lost: bool
+    """At open, the index lacked transactions that had been committed: a power cut, or damage of its log."""

@@ -14,7 +14,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from zerog.errors import StorageFull
+from zerog.errors import StorageError, StorageFull
 from zerog.storage.layout import SECTOR
 from zerog.storage.store.index import is_full
 
@@ -32,6 +32,7 @@ class SectorFiles:
         self._files: dict[int, int] = {}
         self._dirty: set[int] = set()
         self._lock = threading.Lock()
+        self._syncing = threading.Lock()
         directory.mkdir(exist_ok=True)
 
     def path(self, sector: int) -> Path:
@@ -54,7 +55,7 @@ class SectorFiles:
         return file
 
     def write(self, sector: int, data: bytes | memoryview) -> None:
-        """Writes whole sectors; raises `StorageFull`. They may cross a file border."""
+        """Writes whole sectors; raises `StorageFull`, or `StorageError` for a failing disk. They may cross a file border."""
         view = memoryview(data)
         while view:
             room = (FILE_SECTORS - sector % FILE_SECTORS) * SECTOR
@@ -64,11 +65,7 @@ class SectorFiles:
                 assert file is not None
                 _write_all(file, piece, sector % FILE_SECTORS * SECTOR)
             except OSError as error:
-                if is_full(error):
-                    raise StorageFull(
-                        f"no room for data of the flow: {error}", hint="make room on the disk"
-                    ) from error
-                raise
+                raise _failed(error) from error
             with self._lock:
                 self._dirty.add(sector // FILE_SECTORS)
             sector += len(piece) // SECTOR
@@ -90,21 +87,19 @@ class SectorFiles:
 
     def sync(self) -> None:
         """Waits until everything written before is on the disk, new directory entries included."""
-        with self._lock:
-            dirty, self._dirty = self._dirty, set()
-        try:
-            for number in dirty:
-                os.fdatasync(self._files[number])
-            if dirty:
-                _sync_directory(self.directory)
-        except OSError as error:
+        # One at a time: whoever comes while another waits for the disk waits for the same bytes.
+        with self._syncing:
             with self._lock:
-                self._dirty |= dirty
-            if is_full(error):
-                raise StorageFull(
-                    f"no room for data of the flow: {error}", hint="make room on the disk"
-                ) from error
-            raise
+                dirty, self._dirty = self._dirty, set()
+            try:
+                for number in dirty:
+                    os.fdatasync(self._files[number])
+                if dirty:
+                    _sync_directory(self.directory)
+            except OSError as error:
+                with self._lock:
+                    self._dirty |= dirty
+                raise _failed(error) from error
 
     def punch(self, sector: int, sectors: int) -> None:
         """Gives sectors back to the disk where the platform can; they read as zeros or as before."""
@@ -122,6 +117,14 @@ class SectorFiles:
             for file in self._files.values():
                 os.close(file)
             self._files.clear()
+
+
+def _failed(error: OSError) -> StorageError:
+    if is_full(error):
+        return StorageFull(f"no room for data of the flow: {error}", hint="make room on the disk")
+    return StorageError(
+        f"data of the flow cannot be written: {error}", hint="look at the disk and at the system's log"
+    )
 
 
 def _write_all(file: int, view: memoryview, offset: int) -> None:
