@@ -3,11 +3,13 @@
 //! Pure functions over bytes; the rules are those of the 0G storage contracts and node.
 //!
 //! * [`keccak`]: keccak-256 of many messages at once, in the lanes of vector registers.
+//! * [`blake2b`]: BLAKE2b of many mixed messages at once.
 //! * [`merkle`]: trees over 256-byte leaves; [`file`]: the tree of a whole file, streamed.
 //! * [`segment`]: what makes a segment with its proof acceptable.
 //! * [`flow`]: the append-only tree of the Flow contract.
 //! * [`pora`]: sealing, scratch pads, the search for an answer and its check.
 
+pub mod blake2b;
 pub mod file;
 pub mod flow;
 pub mod keccak;

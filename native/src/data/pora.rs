@@ -5,9 +5,8 @@ use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use alloy_primitives::U256;
-use blake2b_simd::many::{hash_many, HashManyJob};
-use blake2b_simd::Params;
 
+use super::blake2b::{self, Mixed, BLOCK};
 use super::keccak::{self, Lanes, LANES};
 use super::{invalid, merkle, DataError, Hash, LEAF, SEGMENT, SEGMENT_LEAVES};
 
@@ -22,8 +21,6 @@ pub const PAD: usize = 16384;
 /// Longest Merkle proof of a piece.
 pub const MAX_PROOF: usize = 64;
 const WORD: usize = 32;
-/// Bytes in front of the mixed data: one BLAKE2b block.
-const HEADER: usize = 128;
 
 fn word(value: u64) -> Hash {
     U256::from(value).to_be_bytes()
@@ -54,21 +51,52 @@ pub fn seal(data: &mut [u8], miner: &Hash, context: &Hash, position: u64) -> Res
     check_pieces(data, position)?;
     for (group, pieces) in data.chunks_mut(SEAL * LANES).enumerate() {
         let start = position + (group * LANES) as u64 * SEAL_SECTORS;
-        let count = pieces.len() / SEAL;
-        let mut masks: [Hash; LANES] =
-            std::array::from_fn(|lane| first_mask(miner, context, start + lane as u64 * SEAL_SECTORS));
-        // The words of a piece are a chain; the pieces are independent.
-        let mut words = [[0; WORD]; LANES];
-        for at in (0..SEAL).step_by(WORD) {
-            for lane in 0..count {
-                let bytes = &mut pieces[lane * SEAL + at..][..WORD];
-                xor(bytes, &masks[lane]);
-                words[lane].copy_from_slice(bytes);
-            }
-            keccak::many(words[..count].as_flattened(), WORD, &mut masks[..count]);
+        let mask = |lane: usize| first_mask(miner, context, start + lane as u64 * SEAL_SECTORS);
+        if pieces.len() == SEAL * LANES {
+            seal_eight(pieces, &std::array::from_fn(mask));
+            continue;
+        }
+        for (lane, piece) in pieces.chunks_exact_mut(SEAL).enumerate() {
+            seal_one(piece, mask(lane));
         }
     }
     Ok(())
+}
+
+fn seal_one(piece: &mut [u8], mut mask: Hash) {
+    for word in piece.chunks_exact_mut(WORD) {
+        xor(word, &mask);
+        mask = keccak::hash(word);
+    }
+}
+
+/// The words of a piece are a chain; the eight pieces are independent. The masks stay in lanes.
+fn seal_eight(pieces: &mut [u8], first: &[Hash; LANES]) {
+    let mut masks = [[0; LANES]; WORD / 8];
+    for (lane, mask) in first.iter().enumerate() {
+        for (words, bytes) in masks.iter_mut().zip(mask.chunks_exact(8)) {
+            words[lane] = little(bytes);
+        }
+    }
+    for at in (0..SEAL).step_by(WORD) {
+        let mut lanes = Lanes::zero();
+        lanes.0[..WORD / 8].copy_from_slice(&masks);
+        for (lane, piece) in pieces.chunks_exact(SEAL).enumerate() {
+            for (words, bytes) in lanes.0.iter_mut().zip(piece[at..at + WORD].chunks_exact(8)) {
+                words[lane] ^= little(bytes);
+            }
+        }
+        // After all reads: the pieces lie 4 KiB apart, and a read right behind such a write waits for it.
+        for (lane, piece) in pieces.chunks_exact_mut(SEAL).enumerate() {
+            for (words, bytes) in lanes.0.iter().zip(piece[at..at + WORD].chunks_exact_mut(8)) {
+                bytes.copy_from_slice(&words[lane].to_le_bytes());
+            }
+        }
+        lanes.0[WORD / 8] = [1; LANES];
+        lanes.0[16] = [1 << 63; LANES];
+        lanes.permute();
+        masks.copy_from_slice(&lanes.0[..WORD / 8]);
+    }
 }
 
 /// Undoes [`seal`].
@@ -166,7 +194,9 @@ fn pads(task: &Task, nonces: &[Hash; LANES]) -> Vec<Pad> {
 }
 
 fn little(bytes: &[u8]) -> u64 {
-    bytes.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte))
+    let mut word = [0; 8];
+    word.copy_from_slice(bytes);
+    u64::from_le_bytes(word)
 }
 
 /// keccak-256 of eight 64-byte digests that already lie in lanes.
@@ -198,15 +228,22 @@ fn pad_of_digest(seed: [u8; 64]) -> Pad {
     Pad { pad: pad.into_boxed_slice(), seed, recall_seed: keccak::hash(&digest) }
 }
 
-/// Header and mixed data of one try, as they are hashed.
-fn write_try(out: &mut [u8], pad: &Pad, offset: u64, sealed: &[u8]) {
-    out[..HEADER].fill(0);
-    out[24..32].copy_from_slice(&offset.to_be_bytes());
-    out[32..96].copy_from_slice(&pad.seed);
-    let mask = &pad.pad[offset as usize % (PAD / SEAL) * SEAL..][..SEAL];
-    for ((byte, data), mask) in out[HEADER..].iter_mut().zip(sealed).zip(mask) {
-        *byte = data ^ mask;
+impl Pad {
+    /// What is hashed of piece `offset`.
+    fn mix<'a>(&'a self, offset: u64, sealed: &'a [u8]) -> Mixed<'a> {
+        let mut head = [0; BLOCK];
+        head[..32].copy_from_slice(&word(offset));
+        head[32..96].copy_from_slice(&self.seed);
+        let mask = &self.pad[offset as usize % (PAD / SEAL) * SEAL..][..SEAL];
+        Mixed { head, data: sealed, mask }
     }
+}
+
+/// The part of a digest that is compared with the target.
+fn pora_hash(digest: &blake2b::Digest) -> Hash {
+    let mut hash = [0; 32];
+    hash.copy_from_slice(&digest[..32]);
+    hash
 }
 
 /// An answer: iteration, nonce, load within the range, piece within the load, and its hash.
@@ -246,7 +283,7 @@ impl Search<'_> {
         let stop = AtomicBool::new(false);
         let workers = (self.threads.clamp(1, 256) as u64).min(steps.max(1));
         let work = || -> Result<Vec<Hit>, DataError> {
-            let mut buffers = Buffers::new();
+            let mut buffer = vec![0; SEGMENT];
             loop {
                 let step = next.fetch_add(1, Ordering::Relaxed);
                 // An earlier iteration wins, so that the result does not depend on the threads.
@@ -257,7 +294,7 @@ impl Search<'_> {
                     stop.store(true, Ordering::Relaxed);
                     return Err(DataError::Cancelled);
                 }
-                let hits = self.step(step * LANES as u64, &mut buffers).inspect_err(|_| {
+                let hits = self.step(step * LANES as u64, &mut buffer).inspect_err(|_| {
                     stop.store(true, Ordering::Relaxed);
                 })?;
                 if let Some(hit) = hits.first() {
@@ -292,7 +329,7 @@ impl Search<'_> {
     }
 
     /// Eight iterations.
-    fn step(&self, first: u64, buffers: &mut Buffers) -> Result<Vec<Hit>, DataError> {
+    fn step(&self, first: u64, buffer: &mut [u8]) -> Result<Vec<Hit>, DataError> {
         let nonces: [Hash; LANES] = std::array::from_fn(|lane| self.nonce(first.wrapping_add(lane as u64)));
         let pads = pads(&self.task, &nonces);
         for (lane, (pad, nonce)) in pads.iter().zip(nonces).enumerate() {
@@ -300,7 +337,7 @@ impl Search<'_> {
             if iteration >= self.iterations {
                 break;
             }
-            let hits = self.try_load(pad, iteration, nonce, buffers)?;
+            let hits = self.try_load(pad, iteration, nonce, buffer)?;
             if !hits.is_empty() {
                 return Ok(hits);
             }
@@ -308,7 +345,7 @@ impl Search<'_> {
         Ok(Vec::new())
     }
 
-    fn try_load(&self, pad: &Pad, iteration: u64, nonce: Hash, buffers: &mut Buffers) -> Result<Vec<Hit>, DataError> {
+    fn try_load(&self, pad: &Pad, iteration: u64, nonce: Hash, buffer: &mut [u8]) -> Result<Vec<Hit>, DataError> {
         let load = self.task.load(&pad.recall_seed);
         let in_range = usize::try_from(load).ok().filter(|_| load < self.task.length / SEGMENT_LEAVES as u64);
         let mut mask = in_range.and_then(|load| self.available.get(load)).copied().unwrap_or(0);
@@ -322,43 +359,20 @@ impl Search<'_> {
         let base = (self.task.start / SEGMENT_LEAVES as u64 + load) * SEGMENT as u64;
         let low = mask.trailing_zeros() as usize;
         let high = 64 - mask.leading_zeros() as usize;
-        let bytes = &mut buffers.load[low * SEAL..high * SEAL];
+        let bytes = &mut buffer[low * SEAL..high * SEAL];
         self.sealed
             .read_exact_at(bytes, base + (low * SEAL) as u64)
             .map_err(|failure| DataError::Invalid(format!("sealed load {load} cannot be read: {failure}")))?;
         let offsets: Vec<u64> = (0..LOAD_SEALS as u64).filter(|offset| mask >> offset & 1 == 1).collect();
-        for (offset, out) in offsets.iter().zip(buffers.tries.chunks_exact_mut(HEADER + SEAL)) {
-            write_try(out, pad, *offset, &buffers.load[*offset as usize * SEAL..][..SEAL]);
-        }
-        let params = Params::new();
-        let mut jobs: Vec<HashManyJob<'_>> = buffers
-            .tries
-            .chunks_exact(HEADER + SEAL)
-            .take(offsets.len())
-            .map(|input| HashManyJob::new(&params, input))
-            .collect();
-        hash_many(jobs.iter_mut());
-        let mut hits = Vec::new();
-        for (offset, job) in offsets.iter().zip(&jobs) {
-            let mut hash = [0; 32];
-            hash.copy_from_slice(&job.to_hash().as_bytes()[..32]);
-            if hash <= self.target {
-                hits.push(Hit { iteration, nonce, load, seal_offset: *offset, hash });
-            }
-        }
-        Ok(hits)
-    }
-}
-
-/// Memory that a thread of a search uses over and over.
-struct Buffers {
-    load: Vec<u8>,
-    tries: Vec<u8>,
-}
-
-impl Buffers {
-    fn new() -> Buffers {
-        Buffers { load: vec![0; SEGMENT], tries: vec![0; (HEADER + SEAL) * LOAD_SEALS] }
+        let tries: Vec<Mixed<'_>> =
+            offsets.iter().map(|offset| pad.mix(*offset, &buffer[*offset as usize * SEAL..][..SEAL])).collect();
+        let mut digests = [[0; 64]; LOAD_SEALS];
+        blake2b::many(&tries, &mut digests[..tries.len()]);
+        let hashes = offsets.iter().zip(digests.iter().map(pora_hash));
+        Ok(hashes
+            .filter(|(_, hash)| *hash <= self.target)
+            .map(|(offset, hash)| Hit { iteration, nonce, load, seal_offset: *offset, hash })
+            .collect())
     }
 }
 
@@ -406,11 +420,9 @@ impl Answer<'_> {
         let Some(position) = position else {
             return invalid("the recall position is beyond 64 bits");
         };
-        let mut message = [0; HEADER + SEAL];
-        write_try(&mut message, &pad, self.seal_offset, self.sealed);
-        let mut hash = [0; 32];
-        hash.copy_from_slice(&blake2b_simd::blake2b(&message).as_bytes()[..32]);
-        Ok(Verdict { hash, root: self.recovered_root(), position })
+        let mut digest = [[0; 64]];
+        blake2b::many(&[pad.mix(self.seal_offset, self.sealed)], &mut digest);
+        Ok(Verdict { hash: pora_hash(&digest[0]), root: self.recovered_root(), position })
     }
 
     fn recovered_root(&self) -> Hash {

@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as some
 from tests.contracts.storage import pora
 from tests.contracts.storage.conftest import vectors
 from tests.contracts.storage.test_mine import flow_tree
@@ -66,9 +68,7 @@ def test_the_python_reference_gives_the_vectors_too():
 
 def test_the_precompile_agrees_with_solidity(storage, harness):
     source = random.Random(2)
-    answered = harness.byPrecompile(_answer(FIXED[0]), bytes(32), True).answered
-    if not answered:
-        pytest.skip("this build of the native module has no PoRA precompile yet")
+    assert harness.byPrecompile(_answer(FIXED[0]), bytes(32), True).answered
     for length in (0, 1, 13, 64):
         for sealed in (True, False):
             shards = 1 << source.randrange(4)
@@ -91,6 +91,90 @@ def test_the_precompile_agrees_with_solidity(storage, harness):
             native = harness.byPrecompile(answer, subtask, sealed)
             solidity = harness.inSolidity(answer, subtask, sealed)
             assert tuple(native)[1:] == tuple(solidity)[:3]
+
+
+@pytest.fixture(scope="module")
+def flow():
+    """Four loads of a flow, and the levels of its tree."""
+    model = pora.FlowModel(4 * pora.LOAD)
+    model.put(1, pora.prng((model.length - 1) * 256))
+    return model, model.levels()
+
+
+def _mined(flow, words, offset):
+    """An honest answer for the nonce: what it recalls, with its proof."""
+    model, levels = flow
+    miner, nonce, subtask, context = words
+    search = (0, model.length, 0, pora.NO_SHARDS)
+    load = pora.recalled_load(pora.scratch_pad(miner, nonce, subtask, search), search)
+    if load == 0:
+        # Sector 0 holds no data.
+        offset = max(offset, 1)
+    position = load * pora.LOAD + offset * 16
+    raw = bytes(model.data[position * 256 :][:4096])
+    return pora.answer_of(
+        minerId=miner,
+        nonce=nonce,
+        search=search,
+        recallPosition=position,
+        sealOffset=offset,
+        sealedContextDigest=context,
+        sealed=pora.seal(raw, miner, context, position),
+        merkleProof=pora.proof_of(levels, position),
+    )
+
+
+def _flipped(word, bit):
+    return (int.from_bytes(word) ^ 1 << bit).to_bytes(len(word))
+
+
+def _corrupted(answer, field, index, bit):
+    """The answer with one bit turned over."""
+    value = answer[field]
+    if isinstance(value, list):
+        at = index % len(value)
+        changed = [*value[:at], _flipped(value[at], bit), *value[at + 1 :]]
+    elif isinstance(value, bytes):
+        changed = _flipped(value, bit)
+    else:
+        changed = value ^ 1 << bit % (6 if field == "sealOffset" else 50)
+    return answer | {field: changed}
+
+
+FIELDS = (
+    "minerId",
+    "nonce",
+    "sealedContextDigest",
+    "recallPosition",
+    "sealOffset",
+    "sealedData",
+    "merkleProof",
+)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    words=some.tuples(*[some.binary(min_size=32, max_size=32)] * 4),
+    offset=some.integers(0, 63),
+    field=some.sampled_from(FIELDS),
+    index=some.integers(0, 127),
+    bit=some.integers(0, 255),
+)
+def test_one_bit_spoils_an_answer_in_the_precompile_as_in_solidity(
+    harness, flow, words, offset, field, index, bit
+):
+    subtask = words[2]
+    honest = _mined(flow, words, offset)
+    broken = _corrupted(honest, field, index, bit)
+    outcomes = []
+    for answer in (honest, broken):
+        answered, *native = harness.byPrecompile(answer, subtask, True)
+        assert answered
+        assert native == list(harness.inSolidity(answer, subtask, True))[:3]
+        outcomes.append((native, answer["recallPosition"]))
+    (results, claimed), (spoilt, _) = outcomes
+    assert (results[1], results[2]) == (flow[1][-1][0], claimed)
+    assert spoilt != results
 
 
 def test_without_precompile_verification_stays_affordable(harness):

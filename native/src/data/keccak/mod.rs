@@ -61,6 +61,14 @@ impl Backend {
         found
     }
 
+    /// Whether one register holds a word of all [`LANES`].
+    pub fn is_wide(self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        return self == Backend::Avx512;
+        #[cfg(not(target_arch = "x86_64"))]
+        return false;
+    }
+
     /// keccak-f[1600] in every lane. Falls back to the scalar version on a machine that lacks this one.
     #[inline]
     pub fn permute(self, lanes: &mut Lanes) {

@@ -158,6 +158,7 @@ class FlowSync:
                     changed = self.catch_up(stop)
                 except FlowDiverged as error:
                     self._failure = error.message
+                    self._call(waiting)
                     raise
                 except (RpcError, TransportError, AbiError, StorageError) as error:
                     self._report(error)
