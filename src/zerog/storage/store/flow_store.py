@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import functools
 import logging
 import os
@@ -11,15 +10,14 @@ import tempfile
 import threading
 import weakref
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from zerog import _native
 from zerog.errors import (
     CorruptDataDir,
     DataDamaged,
-    DataDirError,
-    DataDirLocked,
     DataUnavailable,
     SegmentRefused,
     StorageError,
@@ -28,11 +26,13 @@ from zerog.errors import (
 )
 from zerog.storage import layout
 from zerog.storage.layout import SECTOR, SEGMENT_HEIGHT, SEGMENT_SECTORS
-from zerog.storage.store import proofs, shards
+from zerog.storage.store import proofs, shards, upkeep
 from zerog.storage.store.aside import Aside
+from zerog.storage.store.checks import check_submission, lock_directory, verified
 from zerog.storage.store.gate import Gate
 from zerog.storage.store.index import FINALIZED, PART, PENDING, PRUNED, REBUILD, Index
 from zerog.storage.store.loads import LoadReader
+from zerog.storage.store.relink import Relinking
 from zerog.storage.store.reports import (
     Appended,
     Damaged,
@@ -45,7 +45,7 @@ from zerog.storage.store.reports import (
 )
 from zerog.storage.store.scrub import Scrub
 from zerog.storage.store.sectors import FILE_SECTORS, SectorFiles
-from zerog.storage.store.tree import FIRST_LEAF, FlowTree, Peaks, crossing, fold
+from zerog.storage.store.tree import FIRST_LEAF, FlowTree, Peaks, crossing
 from zerog.storage.values import (
     BlockMark,
     FileProof,
@@ -59,8 +59,6 @@ from zerog.storage.values import (
 log = logging.getLogger(__name__)
 
 _STATES = (FileState.PENDING, FileState.FINALIZED, FileState.PRUNED)
-_RELINKED = 16
-"""Segments copied from one submission to another in one transaction."""
 
 
 class FlowStore:
@@ -76,11 +74,11 @@ class FlowStore:
         self._gate = Gate()
         self._chain = threading.Lock()
         """Held by append and revert: one at a time decides what the flow is."""
-        self._lock = _lock_directory(path)
+        self._lock = lock_directory(path)
         try:
             self._index = Index(path / "index.sqlite", durable=durable)
             self._sectors = SectorFiles(path / "flow")
-            self._aside = Aside(path / "aside")
+            self._relinking = Relinking(self, self._index, Aside(path / "aside"))
             self._tree = FlowTree(self._index)
             self._loads = LoadReader(self._tree, self._read)
             self._scrub = Scrub(self._index, self._tree, self._gate, self._check_segment)
@@ -124,7 +122,7 @@ class FlowStore:
             else:
                 store.shard = ShardConfig.parse(stored.decode())
             store.set_shard(shard)
-            store._relink_everything()
+            store._relinking.start()
         except BaseException:
             store.close()
             raise
@@ -147,7 +145,7 @@ class FlowStore:
                 )
         self._root = self._peaks.root()
         self._bytes = self._index.rows("SELECT coalesce(sum(bytes), 0) FROM file")[0][0]
-        self._give_back()
+        upkeep.give_back(self._index, self._sectors)
 
     # The flow ---------------------------------------------------------------------------------------------
 
@@ -178,7 +176,7 @@ class FlowStore:
             for seq, submission in enumerate(submissions, self._next):
                 if submission.seq != seq:
                     raise StorageError(f"submission {submission.seq} came where {seq} was due")
-                _check_submission(submission)
+                check_submission(submission)
                 start, closed = peaks.append(submission.nodes)
                 if start != submission.start:
                     raise StorageError(f"submission {seq} starts at {submission.start}, its place is {start}")
@@ -199,8 +197,7 @@ class FlowStore:
             self._tell(Appended(tuple(submission.seq for submission, _, _ in rows)))
         for seq in empty:
             self._tell(Finalized(seq))
-        for submission, _, _ in rows:
-            self._relink(submission)
+        self._relinking.fill(submission for submission, _, _ in rows)
 
     def revert(self, first_seq: int, progress: BlockMark | None) -> list[Submission]:
         """Takes submissions from ``first_seq`` on out of the flow; returns them.
@@ -213,7 +210,7 @@ class FlowStore:
             if first_seq < 0 or (first_seq > 0 and last is None):
                 raise StorageError(f"there is no submission {first_seq - 1} to go back to")
             for submission in gone:
-                self._put_aside(submission)
+                self._relinking.keep(submission)
             length = last.start + last.sectors if last else 1
             peaks = self._tree.peaks(length) if last else Peaks()
             with self._index.write() as db:
@@ -359,7 +356,7 @@ class FlowStore:
             final = became_final or self._file(seq)[0] == FINALIZED
         if became_final:
             self._tell(Finalized(seq))
-            self._relink_twins(submission)
+            self._relinking.fill_twins(submission)
         if refusal is not None:
             raise refusal
         return final
@@ -526,67 +523,34 @@ class FlowStore:
 
     # Same root again --------------------------------------------------------------------------------------
 
-    def _relink_everything(self) -> None:
-        kept = self._aside.roots()
-        query = (
-            "SELECT DISTINCT p.seq FROM file p JOIN submission s ON s.seq = p.seq JOIN submission t"
-            " ON t.root = s.root AND t.seq != s.seq JOIN file f ON f.seq = t.seq WHERE p.state = 0 AND f.held > 0"
-        )
-        for (seq,) in self._index.rows(query):
-            self._relink(self._known(seq))
-        for root in kept:
-            for seq in self.seqs_of(root):
-                self._relink(self._known(seq))
+    def settle(self, timeout: float) -> bool:
+        """Waits until every submission has what was here of its root; false after ``timeout`` seconds."""
+        return self._relinking.settle(timeout)
 
-    def _relink_twins(self, submission: Submission) -> None:
-        for seq in self.seqs_of(submission.root):
-            twin = self.submission(seq)
-            if seq != submission.seq and twin is not None:
-                self._relink(twin)
+    def segment(self, seq: int, index: int) -> Segment | None:
+        """A segment with its proof, as it is sent to others; ``None`` when it is not here.
 
-    def _relink(self, submission: Submission) -> None:
-        """Fills a pending file from another submission of its root, or from what was kept aside."""
-        try:
-            others = [
-                s for s in self.seqs_of(submission.root) if s != submission.seq and self.uploaded_count(s)
-            ]
-            for other in others:
-                for first, end in self.missing(submission.seq):
-                    for at in range(first, end, _RELINKED):
-                        found = [self._travelling(other, i) for i in range(at, min(end, at + _RELINKED))]
-                        self.put_segments(submission.seq, [s for s in found if s is not None])
-            for segment in self._aside.segments(submission.root):
-                if self.shard.owns(shards.base(submission) + segment.index):
-                    self.put_segment(submission.seq, segment)
-            self._aside.drop(submission.root)
-        except StorageFull as error:
-            log.warning("submission %d could not take over data of its root: %s", submission.seq, error)
-        except (SegmentRefused, UnknownFile) as error:
-            # Reverted or pruned in the meantime, or a damaged file beside: there is nothing to take over.
-            log.info("submission %d takes nothing over: %s", submission.seq, error)
-
-    def _travelling(self, seq: int, index: int) -> Segment | None:
-        try:
-            with self._gate.shared():
-                submission = self._known(seq)
-                data = self._read(submission, index)
-                if data is None:
-                    return None
-                proof = proofs.segment_proof(self._tree, submission, index)
-        except DataDamaged:
-            return None
+        Raises `DataDamaged` like `read_segment`.
+        """
+        with self._gate.shared():
+            submission = self._known(seq)
+            data = self._read(submission, index)
+            if data is None:
+                return None
+            proof = proofs.segment_proof(self._tree, submission, index)
         return Segment(submission.root, index, data, proof, submission.size)
 
-    def _put_aside(self, submission: Submission) -> None:
-        for part, bits in self._index.parts(submission.seq):
-            for first, end in shards.ranges(bits, part * PART):
-                for index in range(first, end):
-                    data = self._sound(submission, index)
-                    if data is None:
-                        continue
-                    proof = proofs.segment_proof(self._tree, submission, index)
-                    if not self._aside.keep(Segment(submission.root, index, data, proof, submission.size)):
-                        return
+    def travelling(self, submission: Submission, index: int) -> Segment | None:
+        """Like `segment`, for those who are alone; ``None`` for damage, too."""
+        data = self._sound(submission, index)
+        if data is None:
+            return None
+        proof = proofs.segment_proof(self._tree, submission, index)
+        return Segment(submission.root, index, data, proof, submission.size)
+
+    def unchanged(self) -> AbstractContextManager[None]:
+        """Nothing is reverted, pruned or re-sharded meanwhile."""
+        return self._gate.shared()
 
     # Upkeep -----------------------------------------------------------------------------------------------
 
@@ -596,29 +560,9 @@ class FlowStore:
             submission = self._known(seq)
             _, _, size = self._file(seq)
             with self._index.write() as db:
-                for first, end in self.held(seq):
-                    self._add_hole(db, submission, first, end)
-                db.execute("DELETE FROM held WHERE seq = ?", (seq,))
-                db.execute("DELETE FROM damaged WHERE seq = ?", (seq,))
-                Index.set_file(db, seq, PRUNED, 0, 0)
+                upkeep.prune_file(db, self._index, submission)
             self._bytes -= size
-            self._give_back()
-
-    def _add_hole(self, db: Any, submission: Submission, first: int, end: int) -> None:
-        sector = submission.start + first * SEGMENT_SECTORS
-        last = min(
-            submission.start + end * SEGMENT_SECTORS, submission.start + layout.chunks(submission.size)
-        )
-        Index.add_hole(db, sector, last - sector)
-
-    def _give_back(self) -> None:
-        """Punches the holes that the index lists; alone, or at open."""
-        while holes := self._index.holes(1000):
-            for first, sectors in holes:
-                self._sectors.punch(first, sectors)
-            with self._index.write() as db:
-                for first, _ in holes:
-                    Index.remove_hole(db, first)
+            upkeep.give_back(self._index, self._sectors)
 
     def set_shard(self, shard: ShardConfig) -> None:
         """Keeps another shard from now on: drops what does not belong to it; `missing` lists what it lacks."""
@@ -630,38 +574,18 @@ class FlowStore:
                 seq = 0
                 while batch := self.submissions(seq, 256):
                     for submission in batch:
-                        if shards.storable(submission) and self._reshard(db, submission, shard):
+                        if not shards.storable(submission):
+                            continue
+                        file = self._file(submission.seq)
+                        if upkeep.reshard_file(db, self._index, submission, file, shard):
                             final.append(submission.seq)
                     seq = batch[-1].seq + 1
                 Index.set_meta(db, "shard", str(shard).encode())
             self.shard = shard
             self._bytes = self._index.rows("SELECT coalesce(sum(bytes), 0) FROM file")[0][0]
-            self._give_back()
+            upkeep.give_back(self._index, self._sectors)
         for seq in final:
             self._tell(Finalized(seq))
-
-    def _reshard(self, db: Any, submission: Submission, shard: ShardConfig) -> bool:
-        """Fits one file to a shard; true when it became final by that."""
-        seq = submission.seq
-        state, held, size = self._file(seq)
-        if state == PRUNED:
-            return False
-        if held:
-            held = size = 0
-            for part, bits in list(self._index.parts(seq)):
-                kept = bits & shards.own_bits(submission, shard, part)
-                for first, end in shards.ranges(bits & ~kept, part * PART):
-                    self._add_hole(db, submission, first, end)
-                if kept != bits:
-                    Index.set_bits(db, seq, part, kept)
-                held += kept.bit_count()
-                size += shards.bytes_of(submission, kept, part)
-        for damaged, segment in self._index.rows("SELECT seq, segment FROM damaged WHERE seq = ?", seq):
-            if not shard.owns(shards.base(submission) + segment):
-                db.execute("DELETE FROM damaged WHERE seq = ? AND segment = ?", (damaged, segment))
-        final = held == shards.own_count(submission, shard)
-        Index.set_file(db, seq, FINALIZED if final else PENDING, held, size)
-        return final and state != FINALIZED
 
     def damaged(self) -> list[tuple[int, int]]:
         """(seq, segment) whose bytes were found wrong and not replaced yet."""
@@ -755,6 +679,7 @@ class FlowStore:
 
     def close(self) -> None:
         """Waits for calls under way, then closes; a temporary directory is removed."""
+        self._relinking.stop()
         with self._gate.alone():
             self._close_files()
         if self._temporary is not None:
@@ -767,44 +692,3 @@ class FlowStore:
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
-
-
-def verified(segment: Segment) -> bytes:
-    """Root of a segment that passes all rules; raises `SegmentRefused`."""
-    try:
-        return _native.verify_segment(
-            segment.root,
-            segment.file_size,
-            segment.index,
-            segment.data,
-            segment.proof.lemma,
-            segment.proof.path,
-        )
-    except Exception as error:
-        if getattr(error, "kind", None) != "segment":
-            raise
-        field, detail = getattr(error, "field", "proof"), getattr(error, "message", str(error))
-        raise SegmentRefused(str(field), str(detail)) from error
-
-
-def _check_submission(submission: Submission) -> None:
-    """A submission as the contract accepts it. Sizes that cannot be kept only move the flow."""
-    heights = [node.height for node in submission.nodes]
-    if fold(submission.nodes) != submission.root:
-        raise StorageError(f"the nodes of submission {submission.seq} do not lead to its root")
-    if shards.storable(submission) and layout.node_heights(submission.size) != heights:
-        raise StorageError(f"the nodes of submission {submission.seq} do not fit its {submission.size} bytes")
-
-
-def _lock_directory(path: Path) -> int:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        file = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except OSError as error:
-        raise DataDirError(f"{path} cannot be used: {error}") from error
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(file)
-        raise DataDirLocked(f"another process uses {path}") from error
-    return file
