@@ -48,12 +48,12 @@ def deploy(
 ) -> None:
     """Put flow, market, reward and mine on an EVM chain; the account becomes their administrator."""
     from zerog.chain.keys import keccak256
-    from zerog.cli.storage import _payer
+    from zerog.cli.storage import payer
     from zerog.client import Client
     from zerog.contracts.storage_deployment import StorageParameters, deploy_storage
 
     client = Client(rpc)
-    account = _payer(client, sender, key_file, password_file)
+    account = payer(client, sender, key_file, password_file)
     chosen: dict[str, Any] = {} if blocks_per_epoch is None else {"blocks_per_epoch": blocks_per_epoch}
     made = deploy_storage(_Sender(client, account), StorageParameters(**chosen), keccak256=keccak256)
     report("\n".join(f"{name:<7} {address}" for name, address in asdict(made).items()), asdict(made))
