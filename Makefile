@@ -31,6 +31,7 @@ bench: setup-test
 	$(BIN)/python benchmarks/rpc.py compare --peers zerog,anvil --out benchmarks/results
 	$(BIN)/python benchmarks/rpc.py compare --peers zerog,hardhat --runs 3 --out benchmarks/results \
 	  --scenarios automine_burst_3000,automine_burst_5000,automine_sequence,mine_transfer,startup
+	$(BIN)/python benchmarks/storage.py
 
 lint: setup-test $(STAMP)/lint
 	$(BIN)/ruff format --check .

@@ -51,7 +51,8 @@ def test_a_quantity_may_be_a_number_decimal_or_hexadecimal(amount: Any) -> None:
         ([ADDRESS], "missing value for required argument 1 (amount)"),
         ([ADDRESS, None], "missing value for required argument 1 (amount)"),
         ([ADDRESS, 1, "x", 2], "too many arguments, want at most 3"),
-        ({"to": ADDRESS}, "params must be an array"),
+        (7, "params must be an array or an object"),
+        ({"to": ADDRESS}, "unknown argument 'to', want toAddress, amount, note"),
         (
             ["0x12", 1],
             "invalid argument 0 (toAddress): expected an address, 20 bytes as 0x-hexadecimal, got '0x12'",

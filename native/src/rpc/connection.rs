@@ -212,6 +212,8 @@ impl Connections {
 
 /// Bytes of short answers that are put together.
 const TOGETHER: usize = 128 << 10;
+/// Bytes of a piece that is not short.
+const LARGE: usize = 16 << 10;
 /// Answers after which hyper lets other connections have their turn.
 const ROUND: usize = 16;
 /// How long one connection's answers are put together before others have their turn.
@@ -251,9 +253,10 @@ impl Outgoing {
         Poll::Ready(Ok(()))
     }
 
-    /// Room for a piece of `length` bytes among those that wait.
+    /// True for a piece of `length` bytes that is better copied to those that wait than written by itself.
     fn takes(&self, length: usize) -> bool {
-        self.corked && self.waiting.len() + length <= TOGETHER
+        let worth = length < LARGE || !self.waiting.is_empty();
+        self.corked && worth && self.waiting.len() + length <= TOGETHER
     }
 }
 

@@ -54,12 +54,12 @@ def deploy(
 ) -> None:
     """Put flow, market, reward and mine on an EVM chain; the account becomes their administrator."""
     from zerog.chain.keys import keccak256
-    from zerog.cli.storage import _payer
+    from zerog.cli.storage import payer
     from zerog.client import Client
     from zerog.contracts.storage_deployment import EASY, StorageParameters, deploy_storage
 
     client = Client(rpc)
-    account = _payer(client, sender, key_file, password_file)
+    account = payer(client, sender, key_file, password_file)
     chosen: dict[str, Any] = {} if blocks_per_epoch is None else {"blocks_per_epoch": blocks_per_epoch}
     if easy and blocks_per_epoch is not None:
         # The window of answers reaches from one epoch to the next.

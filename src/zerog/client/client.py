@@ -7,6 +7,9 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+# Loaded with the class, as a rule in the main thread: when the thread that loaded it ends, its allocator (mimalloc 3)
+# breaks, and the next new thread that allocates in it crashes the process.
+import zerog._native  # noqa: F401
 from zerog.client.accounts import Account
 from zerog.client.transport import Call, HttpTransport, Transport
 from zerog.client.values import Block, Log, Receipt, data, quantity

@@ -27,7 +27,7 @@ import importlib.util
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -36,6 +36,7 @@ from zerog.storage.kv.stream import ANY_VERSION, Control, Operation, Read, Strea
 
 if TYPE_CHECKING:
     from zerog.client.client import Client
+    from zerog.storage.transfer.encryption import Encryption
 
 Key = str | bytes
 Upload = Callable[[bytes, bytes], int]
@@ -94,12 +95,24 @@ def _account(value: Any) -> bytes:
 
 
 class Kv:
-    """The KV layer of a node; ``upload`` stores a file, by default through ``client.storage``."""
+    """The KV layer of a node; ``upload`` stores a file, by default through ``client.storage``.
 
-    def __init__(self, client: Client, *, upload: Upload | None = None, timeout: float = 60.0) -> None:
+    ``encryption`` is what writes are encrypted with: a node that has a key (``kv.key_file``) takes no others, and
+    one without it none of these.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        *,
+        upload: Upload | None = None,
+        timeout: float = 60.0,
+        encryption: Encryption | None = None,
+    ) -> None:
         """``timeout`` in seconds for a write to be committed."""
         self.client = client
         self.timeout = timeout
+        self.encryption = encryption
         self._upload = upload
 
     def stream(self, identifier: str | bytes | int) -> Stream:
@@ -147,7 +160,7 @@ class Kv:
             return self._upload(content, tags)
         # The same bytes again are another transaction, which must not be left out.
         storage: Any = self.client.storage
-        stored = storage.put(content, tags=tags, again=True, fragment=1 << 46)
+        stored = storage.put(content, tags=tags, again=True, fragment=1 << 46, encryption=self.encryption)
         return int(stored.seqs[0])
 
 
@@ -344,10 +357,19 @@ class Stream:
         finally:
             source.close()
 
-    def _change(self, raw: dict[str, Any]) -> Change:
+    def _change(self, raw: dict[str, Any]) -> Change | None:
+        """What a notification means; ``None`` when the write was taken back meanwhile, which is told next."""
         key = base64.b64decode(raw["key"])
-        value = self.get(key, version=raw["version"]) if raw["size"] else None
-        return Change(raw["version"], key, value)
+        if not raw["size"]:
+            return Change(raw["version"], key)
+        try:
+            found = self.entry(key, version=raw["version"])
+        except RpcError:
+            # Its data went with a reorganisation; any other trouble is there still.
+            found = self.entry(key, version=raw["version"])
+        if found is None or found.version != raw["version"]:
+            return None
+        return Change(found.version, key, found.value)
 
 
 class Transaction:
@@ -424,8 +446,10 @@ class _Polling:
             "kv_getChanges", self._version, PAGE, _text(self._prefix), _text(self._after)
         )
         for raw in page:
-            changes.append(self._stream._change(raw))
-            self._version, self._after = raw["version"], changes[-1].key
+            change = self._stream._change(raw)
+            if change is not None:
+                changes.append(change)
+            self._version, self._after = raw["version"], base64.b64decode(raw["key"])
         if not page:
             if self._after and applied > self._version:
                 self._version, self._after = self._version + 1, b""
@@ -443,6 +467,7 @@ class _Socket:
         self._stream, self._prefix, self._url = stream, prefix, url
         self._version, self._told = version, set[bytes]()
         self._socket: Any = None
+        self._open = ExitStack()
         self._connect()
 
     def _connect(self) -> None:
@@ -456,7 +481,7 @@ class _Socket:
             "params": ["0x" + self._stream.id.hex(), _text(self._prefix), self._version],
         }
         try:
-            self._socket = connect(self._url, max_size=1 << 26, compression=None)
+            self._socket = self._open.enter_context(connect(self._url, max_size=1 << 26, compression=None))
             self._socket.send(json.dumps(request))
             answer = json.loads(self._socket.recv(timeout=30))
         except (OSError, WebSocketException, ValueError) as error:
@@ -485,6 +510,8 @@ class _Socket:
             self._version, self._told = raw["reverted"], set()
             return [Change(raw["reverted"], reverted=True)]
         change = self._stream._change(raw)
+        if change is None:
+            return []
         if change.version != self._version:
             self._version, self._told = change.version, set()
         elif change.key in self._told:
@@ -493,7 +520,6 @@ class _Socket:
         return [change]
 
     def close(self) -> None:
-        if self._socket is not None:
-            with suppress(Exception):
-                self._socket.close()
-            self._socket = None
+        with suppress(Exception):
+            self._open.close()
+        self._socket = None

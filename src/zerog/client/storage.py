@@ -122,6 +122,7 @@ class _ClientPayer:
             hex(value),
             "0x" + raw.hex() if raw else "",
             "0x" + keccak256(raw).hex() if raw else "",
+            hex(gas),
         )
 
     def broadcast(self, prepared: payment.Prepared) -> str:
@@ -133,6 +134,8 @@ class _ClientPayer:
             "input": prepared.data,
             "value": prepared.value,
             "nonce": hex(prepared.nonce),
+            # The node's own estimate has no margin: another submission in between would make it fail.
+            **({"gas": prepared.gas} if prepared.gas else {}),
         }
         return str(self._client.request("eth_sendTransaction", request))
 

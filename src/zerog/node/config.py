@@ -273,6 +273,16 @@ class KvSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         tuple[Annotated[str, Meta(pattern=r"^(0x)?[0-9a-fA-F]{64}$")], ...],
         Meta(description="stream ids to follow; all when empty"),
     ] = ()
+    key_file: (
+        Annotated[
+            str,
+            Meta(
+                description="file with a 32-byte key, raw or hexadecimal; all streams are then encrypted with it, "
+                "or for its public key"
+            ),
+        ]
+        | None
+    ) = None
     give_up_after: Annotated[
         float, Meta(gt=0, description="seconds that replay waits for data before it goes on without it")
     ] = 60.0

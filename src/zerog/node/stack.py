@@ -9,22 +9,27 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zerog.errors import RpcError
+from zerog.errors import RpcError, ZerogError
 
 if TYPE_CHECKING:
     from zerog.client import Client
     from zerog.node.devnet import Node
     from zerog.node.services import Service
     from zerog.storage.api.node import StorageNode
+    from zerog.storage.kv.content import NodeKey
     from zerog.storage.kv.service import KvService
     from zerog.storage.mining.miner import Miner
     from zerog.storage.peers import Peers
     from zerog.storage.service import StorageService
     from zerog.storage.store import FlowStore, StoreEvent
+    from zerog.storage.values import Submission
 
+FETCH_LIMIT = 30.0
+"""Seconds that a segment may take to come from the peers."""
 Factory = Callable[["Node", dict[str, "Service"]], "Service | None"]
 
 
@@ -150,22 +155,27 @@ def kv(node: Node, running: dict[str, Service]) -> KvService | None:
         return None
     from zerog.chain.methods import CALL
     from zerog.storage.kv.service import KvService
-    from zerog.storage.store import Reverted
 
-    directory = storage_path(node)
-    if directory is not None:
-        directory = directory / "kv"
-        directory.mkdir(parents=True, exist_ok=True)
+    path, storage_node = storage_path(node), source
+
+    async def follow() -> None:
+        await (await storage_node.node()).follow()
+
     service = KvService(
-        directory=directory,
+        directory=None if path is None else path / "kv",
         durable=node.config.storage.durable,
         streams=[bytes.fromhex(stream.removeprefix("0x")) for stream in settings.streams] or None,
         chain_id=lambda: node.chain_id,
         caller=CALL.get,
+        key=_kv_key(settings.key_file),
+        fetch=partial(_fetch, node, storage_node) if node.config.storage.peers else None,
+        follow=follow,
         give_up_after=settings.give_up_after,
     )
 
     def hear(event: StoreEvent) -> None:
+        from zerog.storage.store import Reverted
+
         if isinstance(event, Reverted):
             service.reverted(event.first_seq)
         else:
@@ -177,6 +187,28 @@ def kv(node: Node, running: dict[str, Service]) -> KvService | None:
 
     source.on_open(attach)
     return service
+
+
+def _kv_key(path: str | None) -> NodeKey | None:
+    """The key of encrypted streams that the configuration names."""
+    if path is None:
+        return None
+    from zerog.storage.kv.nodekey import FileKey
+
+    return FileKey.load(Path(path))
+
+
+def _fetch(node: Node, storage: StorageService, submission: Submission, index: int) -> bytes | None:
+    """A segment from the peers, for threads; ``None`` when nobody gives it in time, or the node is ending."""
+    from concurrent.futures import CancelledError
+
+    async def fetch() -> bytes | None:
+        return await (await storage.node()).peers.fetch_segment(submission, index)
+
+    try:
+        return node.loop.run(fetch(), FETCH_LIMIT)
+    except (TimeoutError, CancelledError, ZerogError, RuntimeError):
+        return None
 
 
 def miner(node: Node, running: dict[str, Service]) -> Service | None:

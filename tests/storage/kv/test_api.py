@@ -30,6 +30,7 @@ class Kv:
         self.flow = flow
         self.caller = _Caller()
         self.service = KvService(flow, chain_id=lambda: 31337, caller=lambda: self.caller, **options)
+        self.service.open().replay.catch_up()
         self.methods = self.service.methods()
 
     def call(self, method, *params):
@@ -40,7 +41,7 @@ class Kv:
         for key, value in values.items():
             data = StreamData(writes=[Write(STREAM, key.encode(), value)])
             seqs.append(self.flow.write(data))
-        self.service.replay.catch_up()
+        self.service.open().replay.catch_up()
         return seqs
 
 
@@ -152,7 +153,7 @@ def test_roles_are_answered(kv):
         Control(Operation.GRANT_SPECIAL_WRITER_ROLE, STREAM, b"s", BOB),
     ]
     kv.flow.write(StreamData(controls=controls))
-    kv.service.replay.catch_up()
+    kv.service.open().replay.catch_up()
     alice, bob, key = "0x" + ALICE.hex(), "0x" + BOB.hex(), b64(b"s")
     for name in ("kv_isAdmin", "kv_IsAdmin"):
         assert kv.call(name, alice, S) is True
@@ -177,7 +178,7 @@ def test_progress_says_what_is_awaited(kv):
         "waiting": None,
     }
     kv.flow.write(StreamData(writes=[Write(STREAM, b"k", b"v")]), here=False)
-    kv.service.replay.catch_up()
+    kv.service.open().replay.catch_up()
     progress = kv.call("kv_getReplayProgress")
     assert (progress["appliedSeq"], progress["firstTxSeq"], progress["waiting"]["txSeq"]) == (0, 0, 0)
 
@@ -219,7 +220,7 @@ def test_a_signed_stream_is_followed_and_a_foreign_signature_refused(flow):
 def test_a_node_that_follows_all_streams_holds_those_that_were_written(kv):
     kv.set(a=b"1")
     kv.flow.write(StreamData(writes=[Write(OTHER, b"k", b"v")]))
-    kv.service.replay.catch_up()
+    kv.service.open().replay.catch_up()
     assert kv.call("kv_getHoldingStreamIds") == [S, "0x" + OTHER.hex()]
 
 
@@ -245,14 +246,14 @@ def test_a_watch_hears_of_its_prefix_from_its_version_on(kv):
     push = _Push()
     kv.caller = _Caller(push=push)
     identifier = kv.call("kv_subscribe", S, b64(b"a"), 1)
-    kv.service.watches.send()
+    kv.service.open().watches.send()
     kv.set(aa=b"", b=b"4", ac=b"5")
-    kv.service.watches.send()
+    kv.service.open().watches.send()
     assert _changes(push) == [(1, b"ab", 2), (3, b"aa", 0), (5, b"ac", 1)]
     assert kv.call("kv_unsubscribe", identifier) is True
     assert kv.call("kv_unsubscribe", identifier) is False
     kv.set(ad=b"6")
-    kv.service.watches.send()
+    kv.service.open().watches.send()
     assert len(push.sent) == 3
 
 
@@ -262,8 +263,8 @@ def test_a_watch_of_an_empty_prefix_hears_of_every_key_of_a_large_transaction(kv
     kv.caller = _Caller(push=push)
     kv.call("kv_subscribe", S)
     kv.flow.write(StreamData(writes=writes))
-    kv.service.replay.catch_up()
-    kv.service.watches.send()
+    kv.service.open().replay.catch_up()
+    kv.service.open().watches.send()
     assert [key for _, key, _ in _changes(push)] == [write.key for write in writes]
 
 
@@ -272,12 +273,12 @@ def test_a_watch_hears_of_a_reorganisation_and_of_what_holds_then(kv):
     kv.caller = _Caller(push=push)
     kv.call("kv_subscribe", S, "", 0)
     kv.set(a=b"1", b=b"2")
-    kv.service.watches.send()
+    kv.service.open().watches.send()
     kv.flow.cut(1)
     kv.flow.write(StreamData(writes=[Write(STREAM, b"c", b"333")]))
     kv.service.reverted(1)
-    kv.service.replay.catch_up()
-    kv.service.watches.send()
+    kv.service.open().replay.catch_up()
+    kv.service.open().watches.send()
     assert _changes(push) == [(0, b"a", 1), (1, b"b", 1), {"stream": S, "reverted": 1}, (1, b"c", 3)]
 
 
@@ -287,8 +288,8 @@ def test_a_connection_that_has_gone_is_forgotten(kv):
     kv.caller = _Caller(push=push)
     kv.call("kv_subscribe", S)
     kv.set(a=b"1")
-    kv.service.watches.send()
-    assert len(kv.service.watches) == 0
+    kv.service.open().watches.send()
+    assert len(kv.service.open().watches) == 0
 
 
 def test_a_watch_needs_a_connection(kv):
@@ -333,11 +334,11 @@ def test_a_flow_that_opens_late_is_compared_with_what_was_applied(flow, tmp_path
     first.service.close()
     kv = Kv(None, directory=tmp_path)
     assert kv.call("kv_getReplayProgress")["appliedSeq"] == 2
-    kv.service.replay.catch_up()
+    kv.service.open().replay.catch_up()
     assert kv.call("kv_getReplayProgress")["appliedSeq"] == 2
     flow.cut(1)
     kv.service.attach(flow)
-    kv.service.replay.catch_up()
+    kv.service.open().replay.catch_up()
     assert kv.call("kv_getReplayProgress")["appliedSeq"] == 1
     assert kv.call("kv_getValue", S, b64(b"a"), 0, 9)["data"] == b64(b"1")
     kv.service.close()

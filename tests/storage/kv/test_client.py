@@ -21,6 +21,7 @@ class Network:
     def __init__(self):
         self.flow = MemoryFlow()
         self.service = KvService(self.flow, chain_id=lambda: 31337)
+        self.service.open().replay.catch_up()
         self.methods = self.service.methods()
 
     def call(self, method, params):
@@ -29,7 +30,7 @@ class Network:
     def stream(self, sender=ALICE, *, here=True, timeout=10.0):
         def upload(content, tags):
             seq = self.flow.submit(content, tags, sender, here=here)
-            self.service.replay.catch_up()
+            self.service.open().replay.catch_up()
             return seq
 
         client = Client(transport=LocalTransport(self.call))
@@ -120,7 +121,7 @@ def test_a_watch_tells_changes_and_reorganisations_in_order(network):
     assert list(itertools.islice(changes, 2)) == [Change(1, b"a", None), Change(1, b"b", b"2")]
     network.flow.cut(0)
     network.service.reverted(0)
-    network.service.replay.catch_up()
+    network.service.open().replay.catch_up()
     assert next(changes) == Change(0, reverted=True)
     stream.set("c", b"3")
     assert next(changes) == Change(0, b"c", b"3")

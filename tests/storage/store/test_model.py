@@ -232,6 +232,7 @@ class Histories(RuleBasedStateMachine):
     @invariant()
     def equals_the_model(self) -> None:
         model, store = self.model, self.store
+        assert store.settle(60)
         assert store.next_seq() == len(model.files)
         assert store.root() == (model.chain.roots[-1] if model.files else bytes(32))
         assert store.submissions(0, 1000) == model.chain.submissions

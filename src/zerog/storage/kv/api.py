@@ -12,15 +12,15 @@ import base64
 import binascii
 import time
 from collections.abc import Callable
+from concurrent.futures import Executor
 from typing import Annotated, Any, Protocol
 
 from zerog.chain.methods import Flag, MethodTable, Uint64
-from zerog.errors import RpcError, ZerogError
+from zerog.errors import RpcError, StorageError, ZerogError
 from zerog.storage.api import compatibility
 from zerog.storage.kv import access
-from zerog.storage.kv.content import Unavailable
 from zerog.storage.kv.replay import FlowReader, Replay
-from zerog.storage.kv.store import NEWEST, KvStore, Pair
+from zerog.storage.kv.store import NEWEST, KvStore, Pair, identity
 from zerog.storage.kv.stream import MAX_KEY
 from zerog.storage.kv.watch import Push, Watches
 
@@ -72,7 +72,8 @@ AccountId = Annotated[bytes, _account]
 
 
 class KvApi:
-    """What the methods work with. ``chain_id`` is asked when a signature is checked."""
+    """What the methods work with. ``chain_id`` is asked when a signature is checked; contents are read in ``pool``,
+    because that may wait for other nodes, which must not use up the threads that fetching needs."""
 
     def __init__(
         self,
@@ -82,12 +83,14 @@ class KvApi:
         *,
         chain_id: Callable[[], int],
         caller: Callable[[], Caller],
+        pool: Executor,
     ) -> None:
         self.flow = flow
         self.replay = replay
         self.watches = watches
         self.chain_id = chain_id
         self.caller = caller
+        self._pool = pool
 
     @property
     def store(self) -> KvStore:
@@ -123,7 +126,8 @@ class KvApi:
         if length and pair.length:
             if start > pair.length:
                 raise compatibility.invalid_params("start_index", "start index is greater than value length")
-            data = await asyncio.to_thread(self._read, pair, start, min(pair.length, start + length))
+            stop = min(pair.length, start + length)
+            data = await asyncio.get_running_loop().run_in_executor(self._pool, self._read, pair, start, stop)
         return {"version": pair.version, "data": base64.b64encode(data).decode(), "size": pair.length}
 
     async def pair(self, pair: Pair | None, start: int, length: int) -> dict[str, Any] | None:
@@ -133,13 +137,20 @@ class KvApi:
         return {**await self.value(pair, start, length), "key": self.key_text(pair.key)}
 
     def _read(self, pair: Pair, start: int, end: int) -> bytes:
+        """Bytes of a value, from the very submission that was applied: a reorganisation may have given its number
+        to another one that is not applied yet."""
         submission = self.flow.submission(pair.version)
-        if submission is None:
+        if submission is None or self.store.identities(pair.version, 1) != [
+            (pair.version, identity(submission))
+        ]:
             raise RpcError(-32603, "Internal error", "key data is missing")
         try:
-            return self.replay.content(submission).read(pair.start + start, pair.start + end)
-        except (Unavailable, ValueError):
+            data = self.replay.content(submission).read(pair.start + start, pair.start + end)
+        except (StorageError, ValueError):
             raise RpcError(-32603, "Internal error", "key data is missing") from None
+        if self.flow.submission(pair.version) != submission:
+            raise RpcError(-32603, "Internal error", "key data is missing")
+        return data
 
 
 METHODS = MethodTable[KvApi]()

@@ -16,6 +16,8 @@ from zerog.storage.values import Submission
 
 ReadChunks = Callable[[int, int, int], "bytes | memoryview | None"]
 """``(seq, first chunk, end chunk)`` to bytes; ``None`` when they are not here."""
+Fetch = Callable[[Submission, int], "bytes | None"]
+"""``(submission, segment)`` to the segment as another node keeps it, proof-checked; ``None`` when nobody has it."""
 Crypt = Callable[[int, bytes], bytes]
 """``(offset in the plain content, bytes)`` to plain bytes."""
 MAX_HEADER = 50

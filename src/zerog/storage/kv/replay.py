@@ -36,8 +36,6 @@ TAGS_MISMATCH = "TagsMismatch"
 NO_WRITE_PERMISSION = "SenderNoWritePermission"
 DOWNLOAD_FAILED = "DownloadFailed"
 
-GIVE_UP_AFTER = 60.0
-"""Seconds that replay waits for a content by default."""
 POLL = 0.5
 """Seconds between looks for what nobody announces."""
 REORGANISATION_DEPTH = 10_000
@@ -182,7 +180,7 @@ class Replay:
         *,
         streams: Sequence[bytes] | None = None,
         key: NodeKey | None = None,
-        give_up_after: float = GIVE_UP_AFTER,
+        give_up_after: float = 60.0,
         on_change: Callable[[int | None], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -199,6 +197,7 @@ class Replay:
         self._clock = clock
         self._lock = threading.Lock()
         self._revert_to: int | None = None
+        self._taking_back = False
         self._absent: dict[int, int] = {}
         self._wake = threading.Event()
         self._recheck = threading.Event()
@@ -230,6 +229,15 @@ class Replay:
             self._revert_to = first_seq if self._revert_to is None else min(self._revert_to, first_seq)
         self._wake.set()
 
+    def unsettled(self) -> bool:
+        """Whether something may still be applied that the flow has taken back."""
+        with self._lock:
+            return self._taking_back or self._must_take_back()
+
+    def _must_take_back(self) -> bool:
+        first = self._revert_to
+        return self._recheck.is_set() or (first is not None and first < self.store.progress())
+
     def add_stream(self, stream: bytes) -> None:
         """Monitors a stream for good, its past included; call it on any thread."""
         if self.store.monitor(stream) and not self.monitor.everything:
@@ -242,10 +250,6 @@ class Replay:
         """The flow was opened: what was applied is compared with it before replay goes on."""
         self._recheck.set()
         self._wake.set()
-
-    def rearm(self) -> None:
-        """Allows another `run` after `stop`."""
-        self._stop.clear()
 
     def stop(self) -> None:
         """Ends `run` after the step it is in."""
@@ -335,15 +339,23 @@ class Replay:
         return True
 
     def _take_back(self) -> None:
-        if self._recheck.is_set():
-            self._recheck.clear()
-            self._compare()
         with self._lock:
-            first, self._revert_to = self._revert_to, None
-        if first is not None and first < self.store.progress():
-            self.store.revert(first)
-            self._absent.clear()
-            self._on_change(first)
+            self._taking_back = self._must_take_back()
+            if not self._taking_back:
+                self._revert_to = None
+                return
+        try:
+            if self._recheck.is_set():
+                self._recheck.clear()
+                self._compare()
+            with self._lock:
+                first, self._revert_to = self._revert_to, None
+            if first is not None and first < self.store.progress():
+                self.store.revert(first)
+                self._absent.clear()
+                self._on_change(first)
+        finally:
+            self._taking_back = False
 
     def _compare(self) -> None:
         """Takes back what is not in the flow: the node ended between the flow's reorganisation and ours."""

@@ -84,6 +84,8 @@ def _storage_errors(path: Path | str) -> Iterator[None]:
         if "full" in str(error):
             raise StorageFull(f"no room for the KV index {path}") from error
         raise StorageError(f"the KV index {path} cannot be used: {error}") from error
+    except sqlite3.ProgrammingError as error:
+        raise StorageError(f"the KV index {path} is closed") from error
     except sqlite3.DatabaseError as error:
         raise StorageError(
             f"the KV index {path} is damaged: {error}",

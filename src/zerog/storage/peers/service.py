@@ -437,7 +437,7 @@ class PeerService:
         return None
 
     async def _fetch_checked(self, peer: Peer, submission: Submission, index: int) -> bytes | None:
-        from zerog.storage.store.flow_store import verified
+        from zerog.storage.store.checks import verified
 
         try:
             segments = await peer.client.segments(submission, [index])

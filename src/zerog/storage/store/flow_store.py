@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import functools
 import logging
 import os
@@ -11,15 +10,12 @@ import tempfile
 import threading
 import weakref
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
-from zerog import _native
 from zerog.errors import (
     CorruptDataDir,
-    DataDamaged,
-    DataDirError,
-    DataDirLocked,
     DataUnavailable,
     SegmentRefused,
     StorageError,
@@ -28,11 +24,13 @@ from zerog.errors import (
 )
 from zerog.storage import layout
 from zerog.storage.layout import SECTOR, SEGMENT_HEIGHT, SEGMENT_SECTORS
-from zerog.storage.store import proofs, shards
+from zerog.storage.store import proofs, shards, upkeep
 from zerog.storage.store.aside import Aside
+from zerog.storage.store.checks import check_submission, lock_directory, verified
 from zerog.storage.store.gate import Gate
 from zerog.storage.store.index import FINALIZED, PART, PENDING, PRUNED, REBUILD, Index
 from zerog.storage.store.loads import LoadReader
+from zerog.storage.store.relink import Relinking
 from zerog.storage.store.reports import (
     Appended,
     Damaged,
@@ -45,7 +43,8 @@ from zerog.storage.store.reports import (
 )
 from zerog.storage.store.scrub import Scrub
 from zerog.storage.store.sectors import FILE_SECTORS, SectorFiles
-from zerog.storage.store.tree import FIRST_LEAF, FlowTree, Peaks, crossing, fold
+from zerog.storage.store.segments import SegmentReader
+from zerog.storage.store.tree import FIRST_LEAF, FlowTree, Peaks, crossing
 from zerog.storage.values import (
     BlockMark,
     FileProof,
@@ -59,8 +58,6 @@ from zerog.storage.values import (
 log = logging.getLogger(__name__)
 
 _STATES = (FileState.PENDING, FileState.FINALIZED, FileState.PRUNED)
-_RELINKED = 16
-"""Segments copied from one submission to another in one transaction."""
 
 
 class FlowStore:
@@ -76,13 +73,14 @@ class FlowStore:
         self._gate = Gate()
         self._chain = threading.Lock()
         """Held by append and revert: one at a time decides what the flow is."""
-        self._lock = _lock_directory(path)
+        self._lock = lock_directory(path)
         try:
             self._index = Index(path / "index.sqlite", durable=durable)
             self._sectors = SectorFiles(path / "flow")
-            self._aside = Aside(path / "aside")
+            self._relinking = Relinking(self, self._index, Aside(path / "aside"))
             self._tree = FlowTree(self._index)
-            self._loads = LoadReader(self._tree, self._read)
+            self._segments = SegmentReader(self._index, self._tree, self._sectors, self._damage)
+            self._loads = LoadReader(self._tree, self._segments.read)
             self._scrub = Scrub(self._index, self._tree, self._gate, self._check_segment)
             self._cached = functools.lru_cache(maxsize=128)(self._load_submission)
             self._recover()
@@ -124,7 +122,7 @@ class FlowStore:
             else:
                 store.shard = ShardConfig.parse(stored.decode())
             store.set_shard(shard)
-            store._relink_everything()
+            store._relinking.start()
         except BaseException:
             store.close()
             raise
@@ -147,7 +145,7 @@ class FlowStore:
                 )
         self._root = self._peaks.root()
         self._bytes = self._index.rows("SELECT coalesce(sum(bytes), 0) FROM file")[0][0]
-        self._give_back()
+        upkeep.give_back(self._index, self._sectors)
 
     # The flow ---------------------------------------------------------------------------------------------
 
@@ -178,7 +176,7 @@ class FlowStore:
             for seq, submission in enumerate(submissions, self._next):
                 if submission.seq != seq:
                     raise StorageError(f"submission {submission.seq} came where {seq} was due")
-                _check_submission(submission)
+                check_submission(submission)
                 start, closed = peaks.append(submission.nodes)
                 if start != submission.start:
                     raise StorageError(f"submission {seq} starts at {submission.start}, its place is {start}")
@@ -199,8 +197,7 @@ class FlowStore:
             self._tell(Appended(tuple(submission.seq for submission, _, _ in rows)))
         for seq in empty:
             self._tell(Finalized(seq))
-        for submission, _, _ in rows:
-            self._relink(submission)
+        self._relinking.fill(submission for submission, _, _ in rows)
 
     def revert(self, first_seq: int, progress: BlockMark | None) -> list[Submission]:
         """Takes submissions from ``first_seq`` on out of the flow; returns them.
@@ -213,7 +210,7 @@ class FlowStore:
             if first_seq < 0 or (first_seq > 0 and last is None):
                 raise StorageError(f"there is no submission {first_seq - 1} to go back to")
             for submission in gone:
-                self._put_aside(submission)
+                self._relinking.keep(submission)
             length = last.start + last.sectors if last else 1
             peaks = self._tree.peaks(length) if last else Peaks()
             with self._index.write() as db:
@@ -255,7 +252,10 @@ class FlowStore:
 
     def submission(self, seq: int) -> Submission | None:
         """A submission."""
-        return self._cached(seq) if 0 <= seq < self._next else None
+        if 0 <= seq < self._next:
+            return self._cached(seq)
+        # One that `append` has just committed is there for `find`, so it is here, too.
+        return self._load_submission(seq) if 0 <= seq < 1 << 63 else None
 
     def submissions(self, first: int, limit: int) -> list[Submission]:
         """Up to ``limit`` submissions from ``first`` on."""
@@ -306,7 +306,7 @@ class FlowStore:
 
     def holds(self, seq: int, index: int) -> bool:
         """Whether a segment is here."""
-        return bool(self._index.bits(seq, index // PART) >> (index % PART) & 1)
+        return self._segments.holds(seq, index)
 
     def held(self, seq: int) -> list[tuple[int, int]]:
         """Ranges of segments that are here; ends exclusive."""
@@ -356,7 +356,7 @@ class FlowStore:
             final = became_final or self._file(seq)[0] == FINALIZED
         if became_final:
             self._tell(Finalized(seq))
-            self._relink_twins(submission)
+            self._relinking.fill_twins(submission)
         if refusal is not None:
             raise refusal
         return final
@@ -424,54 +424,12 @@ class FlowStore:
             submission = self._known(seq)
             if not shards.storable(submission) or not 0 <= index < submission.segments:
                 return None
-            return self._read(submission, index)
+            return self._segments.read(submission, index)
 
-    def _read(self, submission: Submission, index: int) -> bytes | None:
-        if not self.holds(submission.seq, index):
-            return None
-        data = self._sound(submission, index)
-        if data is None:
-            self._damage(submission, index)
-        return data
-
-    def _sound(self, submission: Submission, index: int) -> bytes | None:
-        """The bytes of a segment when they hash to its root."""
-        size = layout.segment_chunks(submission.size, index) * SECTOR
-        root = self._tree.segment_root(submission, index)
-        if root is None:
-            what = f"segment {index} of submission {submission.seq}"
-            raise CorruptDataDir(f"the storage index lacks the root of {what}", hint=REBUILD)
-        try:
-            data = self._sectors.read(submission.start + index * SEGMENT_SECTORS, size)
-        except OSError as error:
-            log.warning("reading segment %d of submission %d: %s", index, submission.seq, error)
-            return None
-        if len(data) != size:
-            return None
-        leaves = layout.padded_segment_chunks(submission.size, index)
-        return data if _native.merkle_root(data, leaves) == root else None
-
-    def _damage(self, submission: Submission, index: int) -> None:
-        """Marks a segment as damaged and raises `DataDamaged`, unless it was repaired in the meantime."""
-        seq, part, bit = submission.seq, index // PART, 1 << (index % PART)
-        sector = submission.start + index * SEGMENT_SECTORS
-        with self._index.write() as db:
-            bits = self._index.bits(seq, part)
-            marked = bool(bits & bit) and self._sound(submission, index) is None
-            if marked:
-                _, held, size = self._file(seq)
-                gone = layout.segment_chunks(submission.size, index) * SECTOR
-                Index.set_bits(db, seq, part, bits & ~bit)
-                Index.set_file(db, seq, PENDING, held - 1, size - gone)
-                Index.add_damaged(db, seq, index)
-                self._bytes -= gone
-        if marked:
-            self._tell(Damaged(seq, index))
-        raise DataDamaged(
-            f"segment {index} of submission {seq} (flow sector {sector}, {self._sectors.path(sector).name})"
-            " does not hash to its root",
-            hint="it counts as missing now and is fetched from a peer or by another upload",
-        )
+    def _damage(self, seq: int, index: int, size: int) -> None:
+        with self._index.still():
+            self._bytes -= size
+        self._tell(Damaged(seq, index))
 
     def read_chunks(self, seq: int, start: int, end: int) -> bytes | None:
         """Chunks ``[start, end)`` of a file, checked; ``None`` when some of them are not here."""
@@ -481,7 +439,7 @@ class FlowStore:
                 raise SegmentRefused("end_index", "invalid chunk index")
             pieces = []
             for index in range(start // SEGMENT_SECTORS, (end - 1) // SEGMENT_SECTORS + 1):
-                data = self._read(submission, index)
+                data = self._segments.read(submission, index)
                 if data is None:
                     return None
                 first = index * SEGMENT_SECTORS
@@ -519,71 +477,38 @@ class FlowStore:
                 if at is None:
                     raise DataUnavailable(f"0x{flow_root.hex()} was never the root of this flow")
                 length, root = at, flow_root
-            return proofs.sector_proof(self._tree, self._read, sector, length, root)
+            return proofs.sector_proof(self._tree, self._segments.read, sector, length, root)
 
     # Same root again --------------------------------------------------------------------------------------
 
-    def _relink_everything(self) -> None:
-        kept = self._aside.roots()
-        query = (
-            "SELECT DISTINCT p.seq FROM file p JOIN submission s ON s.seq = p.seq JOIN submission t"
-            " ON t.root = s.root AND t.seq != s.seq JOIN file f ON f.seq = t.seq WHERE p.state = 0 AND f.held > 0"
-        )
-        for (seq,) in self._index.rows(query):
-            self._relink(self._known(seq))
-        for root in kept:
-            for seq in self.seqs_of(root):
-                self._relink(self._known(seq))
+    def settle(self, timeout: float) -> bool:
+        """Waits until every submission has what was here of its root; false after ``timeout`` seconds."""
+        return self._relinking.settle(timeout)
 
-    def _relink_twins(self, submission: Submission) -> None:
-        for seq in self.seqs_of(submission.root):
-            twin = self.submission(seq)
-            if seq != submission.seq and twin is not None:
-                self._relink(twin)
+    def segment(self, seq: int, index: int) -> Segment | None:
+        """A segment with its proof, as it is sent to others; ``None`` when it is not here.
 
-    def _relink(self, submission: Submission) -> None:
-        """Fills a pending file from another submission of its root, or from what was kept aside."""
-        try:
-            others = [
-                s for s in self.seqs_of(submission.root) if s != submission.seq and self.uploaded_count(s)
-            ]
-            for other in others:
-                for first, end in self.missing(submission.seq):
-                    for at in range(first, end, _RELINKED):
-                        found = [self._travelling(other, i) for i in range(at, min(end, at + _RELINKED))]
-                        self.put_segments(submission.seq, [s for s in found if s is not None])
-            for segment in self._aside.segments(submission.root):
-                if self.shard.owns(shards.base(submission) + segment.index):
-                    self.put_segment(submission.seq, segment)
-            self._aside.drop(submission.root)
-        except StorageFull as error:
-            log.warning("submission %d could not take over data of its root: %s", submission.seq, error)
-        except (SegmentRefused, UnknownFile) as error:
-            # Reverted or pruned in the meantime, or a damaged file beside: there is nothing to take over.
-            log.info("submission %d takes nothing over: %s", submission.seq, error)
-
-    def _travelling(self, seq: int, index: int) -> Segment | None:
-        try:
-            with self._gate.shared():
-                submission = self._known(seq)
-                data = self._read(submission, index)
-                if data is None:
-                    return None
-                proof = proofs.segment_proof(self._tree, submission, index)
-        except DataDamaged:
-            return None
+        Raises `DataDamaged` like `read_segment`.
+        """
+        with self._gate.shared():
+            submission = self._known(seq)
+            data = self._segments.read(submission, index)
+            if data is None:
+                return None
+            proof = proofs.segment_proof(self._tree, submission, index)
         return Segment(submission.root, index, data, proof, submission.size)
 
-    def _put_aside(self, submission: Submission) -> None:
-        for part, bits in self._index.parts(submission.seq):
-            for first, end in shards.ranges(bits, part * PART):
-                for index in range(first, end):
-                    data = self._sound(submission, index)
-                    if data is None:
-                        continue
-                    proof = proofs.segment_proof(self._tree, submission, index)
-                    if not self._aside.keep(Segment(submission.root, index, data, proof, submission.size)):
-                        return
+    def travelling(self, submission: Submission, index: int) -> Segment | None:
+        """Like `segment`, for those who are alone; ``None`` for damage, too."""
+        data = self._segments.sound(submission, index)
+        if data is None:
+            return None
+        proof = proofs.segment_proof(self._tree, submission, index)
+        return Segment(submission.root, index, data, proof, submission.size)
+
+    def unchanged(self) -> AbstractContextManager[None]:
+        """Nothing is reverted, pruned or re-sharded meanwhile."""
+        return self._gate.shared()
 
     # Upkeep -----------------------------------------------------------------------------------------------
 
@@ -593,29 +518,9 @@ class FlowStore:
             submission = self._known(seq)
             _, _, size = self._file(seq)
             with self._index.write() as db:
-                for first, end in self.held(seq):
-                    self._add_hole(db, submission, first, end)
-                db.execute("DELETE FROM held WHERE seq = ?", (seq,))
-                db.execute("DELETE FROM damaged WHERE seq = ?", (seq,))
-                Index.set_file(db, seq, PRUNED, 0, 0)
+                upkeep.prune_file(db, self._index, submission)
             self._bytes -= size
-            self._give_back()
-
-    def _add_hole(self, db: Any, submission: Submission, first: int, end: int) -> None:
-        sector = submission.start + first * SEGMENT_SECTORS
-        last = min(
-            submission.start + end * SEGMENT_SECTORS, submission.start + layout.chunks(submission.size)
-        )
-        Index.add_hole(db, sector, last - sector)
-
-    def _give_back(self) -> None:
-        """Punches the holes that the index lists; alone, or at open."""
-        while holes := self._index.holes(1000):
-            for first, sectors in holes:
-                self._sectors.punch(first, sectors)
-            with self._index.write() as db:
-                for first, _ in holes:
-                    Index.remove_hole(db, first)
+            upkeep.give_back(self._index, self._sectors)
 
     def set_shard(self, shard: ShardConfig) -> None:
         """Keeps another shard from now on: drops what does not belong to it; `missing` lists what it lacks."""
@@ -627,38 +532,18 @@ class FlowStore:
                 seq = 0
                 while batch := self.submissions(seq, 256):
                     for submission in batch:
-                        if shards.storable(submission) and self._reshard(db, submission, shard):
+                        if not shards.storable(submission):
+                            continue
+                        file = self._file(submission.seq)
+                        if upkeep.reshard_file(db, self._index, submission, file, shard):
                             final.append(submission.seq)
                     seq = batch[-1].seq + 1
                 Index.set_meta(db, "shard", str(shard).encode())
             self.shard = shard
             self._bytes = self._index.rows("SELECT coalesce(sum(bytes), 0) FROM file")[0][0]
-            self._give_back()
+            upkeep.give_back(self._index, self._sectors)
         for seq in final:
             self._tell(Finalized(seq))
-
-    def _reshard(self, db: Any, submission: Submission, shard: ShardConfig) -> bool:
-        """Fits one file to a shard; true when it became final by that."""
-        seq = submission.seq
-        state, held, size = self._file(seq)
-        if state == PRUNED:
-            return False
-        if held:
-            held = size = 0
-            for part, bits in list(self._index.parts(seq)):
-                kept = bits & shards.own_bits(submission, shard, part)
-                for first, end in shards.ranges(bits & ~kept, part * PART):
-                    self._add_hole(db, submission, first, end)
-                if kept != bits:
-                    Index.set_bits(db, seq, part, kept)
-                held += kept.bit_count()
-                size += shards.bytes_of(submission, kept, part)
-        for damaged, segment in self._index.rows("SELECT seq, segment FROM damaged WHERE seq = ?", seq):
-            if not shard.owns(shards.base(submission) + segment):
-                db.execute("DELETE FROM damaged WHERE seq = ? AND segment = ?", (damaged, segment))
-        final = held == shards.own_count(submission, shard)
-        Index.set_file(db, seq, FINALIZED if final else PENDING, held, size)
-        return final and state != FINALIZED
 
     def damaged(self) -> list[tuple[int, int]]:
         """(seq, segment) whose bytes were found wrong and not replaced yet."""
@@ -703,7 +588,7 @@ class FlowStore:
         """
         with self._gate.shared():
             submission = self.submission(seq)
-            data = None if submission is None else self._read(submission, index)
+            data = None if submission is None else self._segments.read(submission, index)
             if submission is None or data is None:
                 return 0
             proofs.segment_proof(self._tree, submission, index)
@@ -752,6 +637,7 @@ class FlowStore:
 
     def close(self) -> None:
         """Waits for calls under way, then closes; a temporary directory is removed."""
+        self._relinking.stop()
         with self._gate.alone():
             self._close_files()
         if self._temporary is not None:
@@ -764,44 +650,3 @@ class FlowStore:
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
-
-
-def verified(segment: Segment) -> bytes:
-    """Root of a segment that passes all rules; raises `SegmentRefused`."""
-    try:
-        return _native.verify_segment(
-            segment.root,
-            segment.file_size,
-            segment.index,
-            segment.data,
-            segment.proof.lemma,
-            segment.proof.path,
-        )
-    except Exception as error:
-        if getattr(error, "kind", None) != "segment":
-            raise
-        field, detail = getattr(error, "field", "proof"), getattr(error, "message", str(error))
-        raise SegmentRefused(str(field), str(detail)) from error
-
-
-def _check_submission(submission: Submission) -> None:
-    """A submission as the contract accepts it. Sizes that cannot be kept only move the flow."""
-    heights = [node.height for node in submission.nodes]
-    if fold(submission.nodes) != submission.root:
-        raise StorageError(f"the nodes of submission {submission.seq} do not lead to its root")
-    if shards.storable(submission) and layout.node_heights(submission.size) != heights:
-        raise StorageError(f"the nodes of submission {submission.seq} do not fit its {submission.size} bytes")
-
-
-def _lock_directory(path: Path) -> int:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        file = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except OSError as error:
-        raise DataDirError(f"{path} cannot be used: {error}") from error
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(file)
-        raise DataDirLocked(f"another process uses {path}") from error
-    return file

@@ -16,6 +16,7 @@ from typing import Any
 
 from zerog.errors import StorageError, StorageFull
 from zerog.storage.layout import SECTOR
+from zerog.storage.page_cache import ReadBehind, WriteBehind
 from zerog.storage.store.index import is_full
 
 FILE_SECTORS = 1 << 25
@@ -30,6 +31,8 @@ class SectorFiles:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self._files: dict[int, int] = {}
+        self._written: dict[int, WriteBehind] = {}
+        self._read: dict[int, ReadBehind] = {}
         self._dirty: set[int] = set()
         self._lock = threading.Lock()
         self._syncing = threading.Lock()
@@ -49,9 +52,11 @@ class SectorFiles:
             if file is None:
                 flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0)
                 try:
-                    file = self._files[number] = os.open(self.path(sector), flags, 0o644)
+                    file = os.open(self.path(sector), flags, 0o644)
                 except FileNotFoundError:
                     return None
+                self._written[number], self._read[number] = WriteBehind(file), ReadBehind(file)
+                self._files[number] = file
         return file
 
     def write(self, sector: int, data: bytes | memoryview) -> None:
@@ -66,8 +71,10 @@ class SectorFiles:
                 _write_all(file, piece, sector % FILE_SECTORS * SECTOR)
             except OSError as error:
                 raise _failed(error) from error
+            number = sector // FILE_SECTORS
             with self._lock:
-                self._dirty.add(sector // FILE_SECTORS)
+                self._dirty.add(number)
+            self._written[number].wrote(sector % FILE_SECTORS * SECTOR, len(piece))
             sector += len(piece) // SECTOR
             view = view[room:]
 
@@ -76,8 +83,12 @@ class SectorFiles:
         pieces = []
         while length:
             piece = min(length, (FILE_SECTORS - sector % FILE_SECTORS) * SECTOR)
-            file = self._file(sector, create=False)
-            data = b"" if file is None else os.pread(file, piece, sector % FILE_SECTORS * SECTOR)
+            file, data = self._file(sector, create=False), b""
+            if file is not None:
+                offset, behind = sector % FILE_SECTORS * SECTOR, self._read[sector // FILE_SECTORS]
+                behind.reads(offset)
+                data = os.pread(file, piece, offset)
+                behind.read(offset, len(data))
             pieces.append(data)
             if len(data) < piece:
                 break

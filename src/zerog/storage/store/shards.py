@@ -29,10 +29,13 @@ def own_bits(submission: Submission, shard: ShardConfig, part: int) -> int:
     """Bits of a part of the file that the shard keeps."""
     count = min(PART, layout.segments(submission.size) - part * PART)
     first = (shard.id - base(submission) - part * PART) % shard.shards
-    bits = 0
-    for bit in range(first, count, shard.shards):
-        bits |= 1 << bit
-    return bits
+    if first >= count:
+        return 0
+    own = (count - first - 1) // shard.shards + 1
+    if own == 1:
+        return 1 << first
+    # A one at every shards-th place: a geometric series.
+    return ((1 << shard.shards * own) - 1) // ((1 << shard.shards) - 1) << first
 
 
 def ranges(bits: int, offset: int) -> list[tuple[int, int]]:
@@ -56,6 +59,20 @@ def joined(pieces: list[tuple[int, int]]) -> list[tuple[int, int]]:
             found[-1] = (found[-1][0], end)
         else:
             found.append((first, end))
+    return found
+
+
+def common(one: list[tuple[int, int]], other: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """What two lists of ranges, each in order, have in common."""
+    found, i, j = [], 0, 0
+    while i < len(one) and j < len(other):
+        first, end = max(one[i][0], other[j][0]), min(one[i][1], other[j][1])
+        if first < end:
+            found.append((first, end))
+        if one[i][1] <= other[j][1]:
+            i += 1
+        else:
+            j += 1
     return found
 
 

@@ -21,6 +21,7 @@ from typing import Any, Protocol
 
 from zerog.errors import DataUnavailable, SegmentRefused, StorageError, TransportError
 from zerog.storage import frame, layout
+from zerog.storage.page_cache import WriteBehind
 from zerog.storage.transfer.nodes import BATCH, NodeFile, NodeRefused, StorageNode, patiently
 from zerog.storage.transfer.source import Counter, Progress
 from zerog.storage.values import Segment, ShardConfig
@@ -85,10 +86,12 @@ class DiskTarget:
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
         if os.fstat(self._fd).st_size != size:
             os.ftruncate(self._fd, size)
+        self._behind = WriteBehind(self._fd)
 
     def write(self, offset: int, data: memoryview) -> None:
         while len(data):
             written = os.pwrite(self._fd, data, offset)
+            self._behind.wrote(offset, written)
             offset, data = offset + written, data[written:]
 
     def read(self, offset: int, size: int) -> memoryview:

@@ -62,6 +62,7 @@ class Prepared(msgspec.Struct, frozen=True):
     value: str
     raw: str = ""
     hash: str = ""
+    gas: str = ""
 
 
 class Entry(msgspec.Struct):
