@@ -38,6 +38,9 @@ def _sender(command: Any) -> Any:
         click.option("--key-file", type=_PATH, help="Key of the account that writes and pays."),
         click.option("--from", "sender", help="Account of the node [the first one of a devnet]."),
         click.option("--rpc", help="Chain, when it is not at --url."),
+        click.option(
+            "--encrypt", type=_PATH, help="Encrypt with the 32-byte key in this file (kv.key_file)."
+        ),
     ):
         command = option(command)
     return command
@@ -49,17 +52,20 @@ def _reading(url: str, stream: bytes) -> Stream:
     return Client(url).kv.stream(stream)
 
 
-def _writing(stream: bytes, url: str, rpc: str | None, **account: Any) -> Stream:
-    from zerog.cli.storage import _payer
+def _writing(stream: bytes, url: str, rpc: str | None, encrypt: Path | None, **account: Any) -> Stream:
+    from zerog.cli.storage import payer, secret
     from zerog.client import Client
     from zerog.client.kv import Kv
     from zerog.client.storage import Storage
+    from zerog.storage.transfer.encryption import Encryption
 
     chain = Client(rpc or url)
-    storage = Storage(url, client=chain, account=_payer(chain, **account))
+    storage = Storage(url, client=chain, account=payer(chain, **account))
+    encryption = None if encrypt is None else Encryption(key=secret(encrypt))
 
     def upload(content: bytes, tags: bytes) -> int:
-        return storage.put(content, tags=tags, again=True).seqs[0]
+        stored = storage.put(content, tags=tags, again=True, fragment=1 << 46, encryption=encryption)
+        return stored.seqs[0]
 
     return Kv(Client(url), upload=upload).stream(stream)
 

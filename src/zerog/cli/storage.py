@@ -23,6 +23,7 @@ _MAX_KEY_BYTES = 4096
 _ATTACHED = {
     "node": ("zerog.cli.storage_node", "Run a storage node beside any EVM chain."),
     "deploy": ("zerog.cli.storage_deploy", "Put the storage contracts on any EVM chain."),
+    "miner": ("zerog.cli.storage_miner", "See and control the miner of a node, withdraw its rewards."),
 }
 
 
@@ -141,7 +142,7 @@ def put(
     if sender is not None and key_file is not None:
         raise click.UsageError("--from and --key-file exclude each other")
     network = _storage(url, rpc, nodes, timeout, replicas=replicas)
-    network.client.account = _payer(network.client, sender, key_file, password_file)
+    network.client.account = payer(network.client, sender, key_file, password_file)
     options: dict[str, Any] = {}
     if encrypt is not None:
         options["encryption"] = network.encryption_for(key=_cipher_key(encrypt))
@@ -392,7 +393,8 @@ def _list_submissions(network: Storage, limit: int) -> None:
 # Keys.
 
 
-def _payer(client: Client, sender: str | None, key_file: Path | None, password_file: Path | None) -> Any:
+def payer(client: Client, sender: str | None, key_file: Path | None, password_file: Path | None) -> Any:
+    """The account of the options ``--from``, ``--key-file``, ``--password-file``, else the node's first one."""
     from zerog.client import Account
 
     if key_file is not None:
@@ -421,7 +423,7 @@ def _read(path: Path) -> bytes:
     return data
 
 
-def _secret(path: Path) -> bytes:
+def secret(path: Path) -> bytes:
     """32 bytes from a file: raw, or as hexadecimal text."""
     data = _read(path)
     if len(data) == 32:
@@ -444,15 +446,15 @@ def _cipher_key(path: Path) -> bytes:
         with os.fdopen(handle, "w") as file:
             file.write(secrets.token_hex(32) + "\n")
         click.echo(f"zerog: made a new key in {path}; without it the file cannot be read", err=True)
-    return _secret(path)
+    return secret(path)
 
 
 def _opening(key: Path | None, private_key: Path | None) -> dict[str, Any]:
     if key is not None and private_key is not None:
         raise click.UsageError("--key and --private-key exclude each other")
     if key is not None:
-        return {"key": _secret(key)}
-    return {} if private_key is None else {"private_key": _secret(private_key)}
+        return {"key": secret(key)}
+    return {} if private_key is None else {"private_key": secret(private_key)}
 
 
 def _hex(text: str, option: str) -> bytes:

@@ -36,6 +36,7 @@ from zerog.storage.kv.stream import ANY_VERSION, Control, Operation, Read, Strea
 
 if TYPE_CHECKING:
     from zerog.client.client import Client
+    from zerog.storage.transfer.encryption import Encryption
 
 Key = str | bytes
 Upload = Callable[[bytes, bytes], int]
@@ -94,12 +95,24 @@ def _account(value: Any) -> bytes:
 
 
 class Kv:
-    """The KV layer of a node; ``upload`` stores a file, by default through ``client.storage``."""
+    """The KV layer of a node; ``upload`` stores a file, by default through ``client.storage``.
 
-    def __init__(self, client: Client, *, upload: Upload | None = None, timeout: float = 60.0) -> None:
+    ``encryption`` is what writes are encrypted with: a node that has a key (``kv.key_file``) takes no others, and
+    one without it none of these.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        *,
+        upload: Upload | None = None,
+        timeout: float = 60.0,
+        encryption: Encryption | None = None,
+    ) -> None:
         """``timeout`` in seconds for a write to be committed."""
         self.client = client
         self.timeout = timeout
+        self.encryption = encryption
         self._upload = upload
 
     def stream(self, identifier: str | bytes | int) -> Stream:
@@ -147,7 +160,7 @@ class Kv:
             return self._upload(content, tags)
         # The same bytes again are another transaction, which must not be left out.
         storage: Any = self.client.storage
-        stored = storage.put(content, tags=tags, again=True, fragment=1 << 46)
+        stored = storage.put(content, tags=tags, again=True, fragment=1 << 46, encryption=self.encryption)
         return int(stored.seqs[0])
 
 

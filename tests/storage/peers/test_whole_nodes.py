@@ -38,7 +38,11 @@ def call(url: str, method: str, *params: Any) -> Any:
 
 
 def storage_node(
-    chain: str, peers: Sequence[str], shard: str = "0/1", limit: int | None = None
+    chain: str,
+    peers: Sequence[str],
+    shard: str = "0/1",
+    rpc: RpcSettings | None = None,
+    limit: int | None = None,
 ) -> ServerAlone:
     """A storage node beside a chain elsewhere, with indexer and gateway."""
     settings = PeerSettings(tuple(peers), settle=0.0, refresh=0.3, discover=False, download=limit)
@@ -51,7 +55,7 @@ def storage_node(
     )
     server: list[ServerAlone] = []
     front = FrontService(storage, lambda: server[0].url if server else None)
-    server.append(ServerAlone([storage, front], RpcSettings(port=0)).start())
+    server.append(ServerAlone([storage, front], rpc or RpcSettings(port=0)).start())
     return server[0]
 
 

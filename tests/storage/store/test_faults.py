@@ -265,6 +265,32 @@ def test_an_error_of_the_disk_is_not_called_a_full_one(
         assert store.put_segments(0, FILES[0].segments)
 
 
+def test_a_read_that_fails_for_want_of_descriptors_condemns_no_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with FlowStore.open(tmp_path, ShardConfig()) as store:
+        store.append([Chain().submit(FILES[0])], BLOCK)
+        store.put_segments(0, FILES[0].segments)
+
+        def failing(number: int) -> Callable[..., None]:
+            def read(*_: object) -> None:
+                raise OSError(number, os.strerror(number))
+
+            return read
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "pread", failing(errno.EMFILE))
+            with pytest.raises(StorageError, match="cannot be read"):
+                store.read_segment(0, 0)
+        assert store.damaged() == []
+        assert read_back(store, 0) == FILES[0].data
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "pread", failing(errno.EIO))
+            with pytest.raises(DataDamaged):
+                store.read_segment(0, 0)
+        assert store.damaged() == [(0, 0)]
+
+
 def after_crash(path: Path) -> Path:
     """A store as a kill leaves it: what its last transactions wrote is only in the log of the index."""
     with FlowStore.open(path / "running", ShardConfig()) as store:
