@@ -252,7 +252,10 @@ class FlowStore:
 
     def submission(self, seq: int) -> Submission | None:
         """A submission."""
-        return self._cached(seq) if 0 <= seq < self._next else None
+        if 0 <= seq < self._next:
+            return self._cached(seq)
+        # One that `append` has just committed is there for `find`, so it is here, too.
+        return self._load_submission(seq) if 0 <= seq < 1 << 63 else None
 
     def submissions(self, first: int, limit: int) -> list[Submission]:
         """Up to ``limit`` submissions from ``first`` on."""
