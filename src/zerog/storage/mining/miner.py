@@ -179,7 +179,11 @@ class Miner:
         if self._seal(stop):
             self._state = f"sealing, {len(self._queue)} segments to go"
             return True
-        context = self._contracts.worker_context(miner_id)
+        try:
+            context = self._contracts.worker_context(miner_id)
+        except RpcError:
+            self._miner_id = None  # The chain may not know it any more: ask again in the next cycle.
+            raise
         recall = self._range(context)
         waiting = self._obstacle(context, recall, miner_id, block)
         if waiting is not None:
@@ -215,6 +219,7 @@ class Miner:
             self._state = "registering a miner id: its transaction waits for a block"
             self._granted = self._contracts.request_miner_id(self._sender, self._beneficiary, self._seed)
             self._seed = secrets.randbits(64)
+            self._head = self._contracts.head()
         self._sealed.start_over(self._granted)
         self._sealed.forget_answers()
         return self._granted
@@ -267,19 +272,24 @@ class Miner:
         for load in batch:
             if stop.is_set():
                 return False
+            with self._queue_lock:
+                self._queue.pop(load, None)  # before it is read: what comes meanwhile is noticed again
+            done = False
             try:
                 done = self._sealer.seal(load)
+                self._full = None
             except StorageFull as error:
                 # What is sealed already can be searched all the same.
                 if self._full is None:
                     log.warning("mining: %s", error)
                 self._full = f"sealing waits: {error.message}"
                 return False
-            self._full = None
-            with self._queue_lock:
-                self._queue.pop(load, None)
+            except StorageError as error:
+                log.info("mining: segment %d cannot be sealed now: %s", load, error)
+            finally:
                 if not done:
-                    self._queue[load] = None  # again later, behind the others
+                    with self._queue_lock:
+                        self._queue[load] = None  # again later, behind the others
         return len(self._queue) < before and len(batch) == SEALS_PER_CYCLE
 
     def _range(self, context: WorkerContext) -> RecallRange | None:
@@ -428,6 +438,7 @@ class Miner:
             return True
         self._answered = {context.digest: self._answered.get(context.digest, 0) + 1}
         self._advanced = 0
+        self._head = self._contracts.head()  # A reorganisation may take away just this block.
         self._sealed.record(context.epoch, position, context.flow_length, transaction, reward)
         self._state = f"epoch {context.epoch} is answered"
         log.info("answer accepted in epoch %d: %d wei", context.epoch, reward)
