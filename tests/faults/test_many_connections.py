@@ -5,15 +5,20 @@ from __future__ import annotations
 import errno
 import http.client
 import json
+import os
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+
+from zerog import Client
+from zerog.client.storage import Storage
 
 resource = pytest.importorskip("resource", reason="needs limits of file descriptors")
 
@@ -87,6 +92,13 @@ class Worker:
         self._connection.close()
 
 
+def upload(chain: str, storage: str, sender: str, state: Path) -> None:
+    """A file goes to the storage port and comes back."""
+    content = os.urandom(2_000_000)
+    network = Storage(storage, client=Client(chain, account=sender), nodes=[storage], state=state)
+    assert network.read(network.put(content).root) == content
+
+
 def idle_connections(url: str) -> list[socket.socket]:
     """`IDLE` open connections, none of which has been closed by the server."""
     parts = urlsplit(url)
@@ -108,7 +120,9 @@ def is_open(connection: socket.socket) -> bool:
 
 
 @pytest.mark.parametrize("port", ["main", "further"])
-def test_ten_thousand_idle_connections_disturb_no_client_on_any_port(many_files: None, port: str) -> None:
+def test_ten_thousand_idle_connections_disturb_no_client_on_any_port(
+    many_files: None, port: str, tmp_path: Path
+) -> None:
     with node() as banner:
         ports = {"main": banner["url"], "further": banner["urls"]["storage"]}
         workers = [Worker(url, banner["accounts"][0]["address"]) for url in ports.values()]
@@ -117,6 +131,7 @@ def test_ten_thousand_idle_connections_disturb_no_client_on_any_port(many_files:
         try:
             for worker in workers:
                 worker.work()
+            upload(ports["main"], ports["further"], banner["accounts"][0]["address"], tmp_path)
             assert all(is_open(connection) for connection in idle)
             # The last of them is served, too.
             idle[-1].settimeout(PATIENCE)

@@ -132,6 +132,20 @@ def test_addresses_in_any_case_are_the_contracts(chain: ScriptedChain, store: Fl
     assert_equal(chain, store)
 
 
+def test_a_block_counts_as_followed_when_all_listeners_have_heard_of_it(
+    chain: ScriptedChain, store: FlowStore
+) -> None:
+    """Whoever waits for the newest block finds what a listener did with it, such as segments that waited."""
+    sync = following(chain, store)
+    sync.catch_up()
+    seen: list[bool] = []
+    store.listen(lambda event: seen.append(sync.followed == store.progress()))
+    chain.mine(FILES[0])
+    sync.catch_up()
+    assert seen == [False]
+    assert sync.followed == store.progress()
+
+
 # Gaps.
 
 

@@ -144,7 +144,7 @@ class StorageNode:
         """Waits, if the chain is at hand and has moved, until its newest block was followed."""
         if self._head is None or self.sync.failure is not None:
             return
-        mark = self.store.progress()
+        mark = self.sync.followed
         if mark is None or mark.hash != self._head():
             await self.fresh()
 

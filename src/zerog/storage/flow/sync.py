@@ -109,6 +109,7 @@ class FlowSync:
         self._behind_since: float | None = None
         self._failure: str | None = None
         self._head = 0
+        self._followed: BlockMark | None = None
         self._wake = threading.Event()
         self._lock = threading.Lock()
         self._waiting: list[Callable[[], None]] = []
@@ -125,6 +126,11 @@ class FlowSync:
     def head(self) -> int:
         """Number of the newest block that was seen."""
         return self._head
+
+    @property
+    def followed(self) -> BlockMark | None:
+        """The newest block whose submissions are stored, and everybody who listens to the store has heard of them."""
+        return self._followed
 
     def wake(self) -> None:
         """There may be a new block."""
@@ -216,7 +222,8 @@ class FlowSync:
                         f"{gap}; the chain's node does not give all logs of {self._flow.address}"
                     ) from None
                 rewind = True
-        return self._store.progress() != before
+        self._followed = self._store.progress()
+        return self._followed != before
 
     def _start(self) -> None:
         try:

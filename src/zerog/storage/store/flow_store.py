@@ -14,10 +14,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Self
 
-from zerog import _native
 from zerog.errors import (
     CorruptDataDir,
-    DataDamaged,
     DataUnavailable,
     SegmentRefused,
     StorageError,
@@ -45,6 +43,7 @@ from zerog.storage.store.reports import (
 )
 from zerog.storage.store.scrub import Scrub
 from zerog.storage.store.sectors import FILE_SECTORS, SectorFiles
+from zerog.storage.store.segments import SegmentReader
 from zerog.storage.store.tree import FIRST_LEAF, FlowTree, Peaks, crossing
 from zerog.storage.values import (
     BlockMark,
@@ -80,7 +79,8 @@ class FlowStore:
             self._sectors = SectorFiles(path / "flow")
             self._relinking = Relinking(self, self._index, Aside(path / "aside"))
             self._tree = FlowTree(self._index)
-            self._loads = LoadReader(self._tree, self._read)
+            self._segments = SegmentReader(self._index, self._tree, self._sectors, self._damage)
+            self._loads = LoadReader(self._tree, self._segments.read)
             self._scrub = Scrub(self._index, self._tree, self._gate, self._check_segment)
             self._cached = functools.lru_cache(maxsize=128)(self._load_submission)
             self._recover()
@@ -252,7 +252,10 @@ class FlowStore:
 
     def submission(self, seq: int) -> Submission | None:
         """A submission."""
-        return self._cached(seq) if 0 <= seq < self._next else None
+        if 0 <= seq < self._next:
+            return self._cached(seq)
+        # One that `append` has just committed is there for `find`, so it is here, too.
+        return self._load_submission(seq) if 0 <= seq < 1 << 63 else None
 
     def submissions(self, first: int, limit: int) -> list[Submission]:
         """Up to ``limit`` submissions from ``first`` on."""
@@ -303,7 +306,7 @@ class FlowStore:
 
     def holds(self, seq: int, index: int) -> bool:
         """Whether a segment is here."""
-        return bool(self._index.bits(seq, index // PART) >> (index % PART) & 1)
+        return self._segments.holds(seq, index)
 
     def held(self, seq: int) -> list[tuple[int, int]]:
         """Ranges of segments that are here; ends exclusive."""
@@ -421,54 +424,12 @@ class FlowStore:
             submission = self._known(seq)
             if not shards.storable(submission) or not 0 <= index < submission.segments:
                 return None
-            return self._read(submission, index)
+            return self._segments.read(submission, index)
 
-    def _read(self, submission: Submission, index: int) -> bytes | None:
-        if not self.holds(submission.seq, index):
-            return None
-        data = self._sound(submission, index)
-        if data is None:
-            self._damage(submission, index)
-        return data
-
-    def _sound(self, submission: Submission, index: int) -> bytes | None:
-        """The bytes of a segment when they hash to its root."""
-        size = layout.segment_chunks(submission.size, index) * SECTOR
-        root = self._tree.segment_root(submission, index)
-        if root is None:
-            what = f"segment {index} of submission {submission.seq}"
-            raise CorruptDataDir(f"the storage index lacks the root of {what}", hint=REBUILD)
-        try:
-            data = self._sectors.read(submission.start + index * SEGMENT_SECTORS, size)
-        except OSError as error:
-            log.warning("reading segment %d of submission %d: %s", index, submission.seq, error)
-            return None
-        if len(data) != size:
-            return None
-        leaves = layout.padded_segment_chunks(submission.size, index)
-        return data if _native.merkle_root(data, leaves) == root else None
-
-    def _damage(self, submission: Submission, index: int) -> None:
-        """Marks a segment as damaged and raises `DataDamaged`, unless it was repaired in the meantime."""
-        seq, part, bit = submission.seq, index // PART, 1 << (index % PART)
-        sector = submission.start + index * SEGMENT_SECTORS
-        with self._index.write() as db:
-            bits = self._index.bits(seq, part)
-            marked = bool(bits & bit) and self._sound(submission, index) is None
-            if marked:
-                _, held, size = self._file(seq)
-                gone = layout.segment_chunks(submission.size, index) * SECTOR
-                Index.set_bits(db, seq, part, bits & ~bit)
-                Index.set_file(db, seq, PENDING, held - 1, size - gone)
-                Index.add_damaged(db, seq, index)
-                self._bytes -= gone
-        if marked:
-            self._tell(Damaged(seq, index))
-        raise DataDamaged(
-            f"segment {index} of submission {seq} (flow sector {sector}, {self._sectors.path(sector).name})"
-            " does not hash to its root",
-            hint="it counts as missing now and is fetched from a peer or by another upload",
-        )
+    def _damage(self, seq: int, index: int, size: int) -> None:
+        with self._index.still():
+            self._bytes -= size
+        self._tell(Damaged(seq, index))
 
     def read_chunks(self, seq: int, start: int, end: int) -> bytes | None:
         """Chunks ``[start, end)`` of a file, checked; ``None`` when some of them are not here."""
@@ -478,7 +439,7 @@ class FlowStore:
                 raise SegmentRefused("end_index", "invalid chunk index")
             pieces = []
             for index in range(start // SEGMENT_SECTORS, (end - 1) // SEGMENT_SECTORS + 1):
-                data = self._read(submission, index)
+                data = self._segments.read(submission, index)
                 if data is None:
                     return None
                 first = index * SEGMENT_SECTORS
@@ -516,7 +477,7 @@ class FlowStore:
                 if at is None:
                     raise DataUnavailable(f"0x{flow_root.hex()} was never the root of this flow")
                 length, root = at, flow_root
-            return proofs.sector_proof(self._tree, self._read, sector, length, root)
+            return proofs.sector_proof(self._tree, self._segments.read, sector, length, root)
 
     # Same root again --------------------------------------------------------------------------------------
 
@@ -531,7 +492,7 @@ class FlowStore:
         """
         with self._gate.shared():
             submission = self._known(seq)
-            data = self._read(submission, index)
+            data = self._segments.read(submission, index)
             if data is None:
                 return None
             proof = proofs.segment_proof(self._tree, submission, index)
@@ -539,7 +500,7 @@ class FlowStore:
 
     def travelling(self, submission: Submission, index: int) -> Segment | None:
         """Like `segment`, for those who are alone; ``None`` for damage, too."""
-        data = self._sound(submission, index)
+        data = self._segments.sound(submission, index)
         if data is None:
             return None
         proof = proofs.segment_proof(self._tree, submission, index)
@@ -627,7 +588,7 @@ class FlowStore:
         """
         with self._gate.shared():
             submission = self.submission(seq)
-            data = None if submission is None else self._read(submission, index)
+            data = None if submission is None else self._segments.read(submission, index)
             if submission is None or data is None:
                 return 0
             proofs.segment_proof(self._tree, submission, index)
