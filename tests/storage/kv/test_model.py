@@ -13,7 +13,7 @@ from pathlib import Path
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from zerog.storage.kv import access
 from zerog.storage.kv.replay import Replay
@@ -156,6 +156,18 @@ _writes = st.lists(st.builds(Write, _streams, _keys, st.sampled_from((b"", b"x",
 _reads = st.lists(st.builds(Read, _streams, _keys), max_size=2)
 _controls = st.lists(st.builds(_control, st.sampled_from(Operation), _streams, _keys, _accounts), max_size=4)
 
+_data = st.one_of(
+    st.builds(StreamData, st.just(ANY), _reads, _writes, st.just([])),
+    st.builds(StreamData, st.just(ANY), st.just([]), _writes, _controls),
+)
+_transactions = st.tuples(
+    _data,
+    st.one_of(st.none(), st.integers(0, 6)),
+    st.one_of(st.none(), st.just(list(STREAMS)), st.lists(_streams, min_size=1, max_size=2, unique=True)),
+    _accounts,
+    st.integers(0, 7).map(bool),
+)
+
 
 class KvMachine(RuleBasedStateMachine):
     """A flow, a store on disk that follows it, and the model."""
@@ -180,30 +192,29 @@ class KvMachine(RuleBasedStateMachine):
             self.store.close()
             shutil.rmtree(self.folder)
 
-    @rule(
-        writes=_writes,
-        reads=_reads,
-        controls=_controls,
-        sender=_accounts,
-        back=st.one_of(st.none(), st.integers(0, 6)),
-        tags=st.one_of(st.none(), st.lists(_streams, min_size=1, max_size=2, unique=True)),
-        here=st.integers(0, 7).map(bool),
-    )
-    def submit(
-        self,
-        writes: list[Write],
-        reads: list[Read],
-        controls: list[Control],
-        sender: bytes,
-        back: int | None,
-        tags: list[bytes] | None,
-        here: bool,
+    @initialize(roles=st.booleans())
+    def streams_are_founded(self, roles: bool) -> None:
+        """Without it most transactions would fail at the door."""
+        if roles:
+            controls = [Control(Operation.GRANT_WRITER_ROLE, stream, b"", BOB) for stream in STREAMS] + [
+                Control(Operation.SET_KEY_TO_SPECIAL, STREAM, b"s"),
+                Control(Operation.GRANT_SPECIAL_WRITER_ROLE, STREAM, b"s", CAROL),
+            ]
+            self._add(Transaction(StreamData(ANY, [], [], controls), STREAMS, ALICE, True))
+
+    @rule(batch=st.lists(_transactions, min_size=1, max_size=6))
+    def some_are_submitted(
+        self, batch: list[tuple[StreamData, int | None, list[bytes] | None, bytes, bool]]
     ) -> None:
-        version = ANY if back is None else max(0, len(self.history) - back)
-        data = StreamData(version, reads, writes, controls)
-        named = tuple(tags or data.streams() or [STREAM])
-        self.history.append(Transaction(data, named, sender, here))
-        self._submit(self.history[-1])
+        for data, back, tags, sender, here in batch:
+            version = ANY if back is None else max(0, len(self.history) - back)
+            dated = StreamData(version, data.reads, data.writes, data.controls)
+            named = tuple(tags or dated.streams() or [STREAM])
+            self._add(Transaction(dated, named, sender, here))
+
+    def _add(self, transaction: Transaction) -> None:
+        self.history.append(transaction)
+        self._submit(transaction)
 
     def _submit(self, transaction: Transaction) -> None:
         self.salt += 1
@@ -293,4 +304,4 @@ class KvMachine(RuleBasedStateMachine):
 
 
 TestKvAgainstAModel = KvMachine.TestCase
-TestKvAgainstAModel.settings = settings(max_examples=200, stateful_step_count=25, deadline=None)
+TestKvAgainstAModel.settings = settings(max_examples=100, stateful_step_count=20, deadline=None)
