@@ -9,7 +9,8 @@
   segment and compares as a file. Every run has a file of its own.
 * ``alone``: the same with a file of ``--alone`` MiB and our client only.
 * ``memory``: a file of ``--memory`` MiB, and the most that node and client had resident meanwhile (``VmHWM``).
-* ``first``: the first put of a process at a fresh node, 8 MiB, and what the idle node has resident.
+* ``first``: the first put of a process at a fresh node, 8 MiB; what the idle node has resident, and how long it takes
+  from the start of its process to its first JSON-RPC answer.
 
 The node is a `zerog up --ephemeral` with everything that it starts. Each client is one process that is kept. A run
 that starts under a 1-minute load above 1.3 is noisy; the load of each is printed. What is got is compared with what was
@@ -33,7 +34,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -116,10 +118,10 @@ def serve() -> None:
 
 
 @contextmanager
-def node() -> Iterator[tuple[Node, str]]:
+def node(port: int = 0) -> Iterator[tuple[Node, str]]:
     """A fresh node with all its services, and the key of a funded account; stopped afterwards."""
     folder = Path(tempfile.mkdtemp(prefix="bench-storage-"))
-    line = [sys.executable, "-m", "zerog", "up", "--ephemeral", "--json", "--port", str(free_port())]
+    line = [sys.executable, "-m", "zerog", "up", "--ephemeral", "--json", "--port", str(port or free_port())]
     process = subprocess.Popen(line, stdout=subprocess.PIPE, cwd=folder, start_new_session=True)
     try:
         assert process.stdout is not None
@@ -129,6 +131,20 @@ def node() -> Iterator[tuple[Node, str]]:
         os.killpg(process.pid, signal.SIGTERM)
         process.wait(20)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def first_answer(port: int, begin: float, limit: float = 30) -> float:
+    """Seconds from ``begin`` until a JSON-RPC question is answered."""
+    asked = Node(None, f"http://127.0.0.1:{port}", "zerog")  # type: ignore[arg-type]
+    deadline = time.monotonic() + limit
+    while True:
+        try:
+            asked.rpc("eth_chainId")
+            return time.perf_counter() - begin
+        except OSError:
+            if time.monotonic() > deadline:
+                raise SystemExit(f"no answer within {limit:g} s") from None
+            time.sleep(0.001)
 
 
 def resident(pid: int) -> tuple[float, float]:
@@ -273,10 +289,17 @@ class Bench:
 
     def first(self) -> None:
         table = Table(8)
-        idle = []
+        idle, starts = list[float](), list[float]()
         for _ in range(self.options.runs):
             self._start(table)
-            with node() as (server, key):
+            port = free_port()
+            begin = time.perf_counter()
+            with ThreadPoolExecutor(1) as beside:
+                answered = beside.submit(first_answer, port, begin)
+                stack = ExitStack()
+                server, key = stack.enter_context(node(port))
+                starts.append(answered.result())
+            with stack:
                 deadline = time.monotonic() + 30
                 while not server.rpc("zgs_getStatus")["networkIdentity"] and time.monotonic() < deadline:
                     pass
@@ -288,7 +311,9 @@ class Bench:
                 table.add(peer.name, "first download", get)
                 peer.close()
         self.notes.append(
-            f"The idle node with all its services has {statistics.median(idle):.0f} MiB resident."
+            f"The idle node with all its services has {statistics.median(idle):.0f} MiB resident and gives its first "
+            f"JSON-RPC answer {1000 * statistics.median(starts):.0f} ms after the start of its process "
+            f"({1000 * min(starts):.0f} – {1000 * max(starts):.0f} of {len(starts)})."
         )
         self._done(table)
 

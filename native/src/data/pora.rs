@@ -256,6 +256,16 @@ pub struct Hit {
     pub hash: Hash,
 }
 
+/// From now on the calling thread runs only when no other wants the processor, where the system can do that.
+fn use_spare_time() {
+    #[cfg(target_os = "linux")]
+    {
+        let parameters = libc::sched_param { sched_priority: 0 };
+        // SAFETY: `parameters` outlives the call; 0 names the calling thread. A refusal changes nothing.
+        unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const parameters) };
+    }
+}
+
 /// A search over `iterations` nonces.
 pub struct Search<'a> {
     pub task: Task,
@@ -303,19 +313,22 @@ impl Search<'_> {
                 }
             }
         };
-        let mut found = if workers == 1 {
-            work()?
-        } else {
-            let outcomes: Vec<_> = std::thread::scope(|scope| {
-                let threads: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
-                threads.into_iter().map(|thread| thread.join()).collect()
-            });
-            let mut all = Vec::new();
-            for outcome in outcomes {
-                all.extend(outcome.unwrap_or_else(|_| invalid("a mining thread ended early"))?);
-            }
-            all
-        };
+        let outcomes: Vec<_> = std::thread::scope(|scope| {
+            // Threads of its own also for one: the caller keeps its priority, and may hold locks that others wait for.
+            let threads: Vec<_> = (0..workers)
+                .map(|_| {
+                    scope.spawn(|| {
+                        use_spare_time();
+                        work()
+                    })
+                })
+                .collect();
+            threads.into_iter().map(|thread| thread.join()).collect()
+        });
+        let mut found = Vec::new();
+        for outcome in outcomes {
+            found.extend(outcome.unwrap_or_else(|_| invalid("a mining thread ended early"))?);
+        }
         if let Some(first) = found.iter().map(|hit| hit.iteration).min() {
             found.retain(|hit| hit.iteration == first);
         }

@@ -23,6 +23,7 @@ _MAX_KEY_BYTES = 4096
 _ATTACHED = {
     "node": ("zerog.cli.storage_node", "Run a storage node beside any EVM chain."),
     "deploy": ("zerog.cli.storage_deploy", "Put the storage contracts on any EVM chain."),
+    "miner": ("zerog.cli.storage_miner", "See and control the miner of a node, withdraw its rewards."),
 }
 
 

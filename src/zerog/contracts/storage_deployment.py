@@ -17,7 +17,15 @@ from typing import Any, Protocol
 
 from zerog.contracts.artifacts import Artifact, artifact
 from zerog.contracts.storage import Keccak
-from zerog.contracts.storage_genesis import PRICE_PER_SECTOR, RELEASE_SECONDS
+from zerog.contracts.storage_genesis import (
+    BASE_REWARD,
+    BLOCKS_PER_EPOCH,
+    MAX_SHARDS,
+    PRICE_PER_SECTOR,
+    RELEASE_SECONDS,
+    SECTORS_PER_CHUNK,
+    TARGET_SUBMISSIONS,
+)
 from zerog.errors import ZerogError
 
 
@@ -55,6 +63,21 @@ class StorageParameters:
     subtasks: int = 4
     subtask_interval: int = 800
     mine_settings: int = 0
+
+
+EASY = StorageParameters(
+    blocks_per_epoch=BLOCKS_PER_EPOCH,
+    sectors_per_chunk=SECTORS_PER_CHUNK,
+    base_reward=BASE_REWARD,
+    base_reward_fund=100 * BASE_REWARD,
+    difficulty=1,
+    target_mine_blocks=BLOCKS_PER_EPOCH,
+    target_submissions=TARGET_SUBMISSIONS,
+    max_shards=MAX_SHARDS,
+    subtasks=1,
+    subtask_interval=1,
+)
+"""A set for trying things out, as a devnet has it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -276,6 +276,7 @@ class StorageService:
                 listener(node)
             loop.call_soon_threadsafe(self._tell_opened)
             node.scrubber.start()
+            _load_answers()
             node.sync.run(stop)
         except ZerogError as error:
             self._failure = f"the storage node has stopped: {error.message}"
@@ -333,6 +334,14 @@ class StorageService:
 
         store.listen(hear)
         return node
+
+
+def _load_answers() -> None:
+    """Loads what answering takes, here in the service's thread: the first call would stop the event loop for it."""
+    from importlib import import_module
+
+    for name in ("guard", "api.admin", "api.compatibility", "api.routes", "api.zgs"):
+        import_module(f"zerog.storage.{name}")
 
 
 def claim(path: Path, network: Network) -> None:
