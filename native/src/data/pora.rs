@@ -256,6 +256,16 @@ pub struct Hit {
     pub hash: Hash,
 }
 
+/// From now on the calling thread runs only when no other wants the processor, where the system can do that.
+fn use_spare_time() {
+    #[cfg(target_os = "linux")]
+    {
+        let parameters = libc::sched_param { sched_priority: 0 };
+        // SAFETY: `parameters` outlives the call; 0 names the calling thread. A refusal changes nothing.
+        unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const parameters) };
+    }
+}
+
 /// A search over `iterations` nonces.
 pub struct Search<'a> {
     pub task: Task,

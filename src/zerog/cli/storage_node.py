@@ -12,7 +12,10 @@ import click
 from zerog.cli.output import common_options, report
 from zerog.errors import ConfigError
 
+_PATH = click.Path(path_type=Path)
+
 if TYPE_CHECKING:
+    from zerog.node.services import Service
     from zerog.storage.peers import Peers
     from zerog.storage.store import FlowStore
 
@@ -37,6 +40,26 @@ if TYPE_CHECKING:
     help="Stored bytes per second checked again in the background; 0: none.",
 )
 @click.option("--admin-anywhere", is_flag=True, help="admin_* methods answer to other machines, too.")
+@click.option("--mine", help="0x-address of the PoraMine contract: mine there with the stored data.")
+@click.option("--from", "sender", help="Account of the chain's node that sends answers [its first one].")
+@click.option(
+    "--key-file", type=_PATH, help="Key of the sending account: a key file, or 64 hexadecimal digits."
+)
+@click.option("--password-file", type=_PATH, help="Password of the key file.")
+@click.option("--beneficiary", help="0x-address that rewards are paid to [the sending account].")
+@click.option(
+    "--mining-threads", type=click.IntRange(1, 1024), default=1, show_default=True, help="For the search."
+)
+@click.option(
+    "--answers-per-epoch",
+    type=click.IntRange(0, 10**6),
+    default=1,
+    show_default=True,
+    help="Answers handed in; 0: all.",
+)
+@click.option(
+    "--make-blocks", is_flag=True, help="On a devnet that makes blocks on demand: while new data waits."
+)
 @common_options
 def node(
     rpc: str,
@@ -52,8 +75,18 @@ def node(
     peers: tuple[str, ...],
     scrub_rate: int,
     admin_anywhere: bool,
+    mine: str | None,
+    sender: str | None,
+    key_file: Path | None,
+    password_file: Path | None,
+    beneficiary: str | None,
+    mining_threads: int,
+    answers_per_epoch: int,
+    make_blocks: bool,
 ) -> None:
     """Run a storage node beside any EVM chain, until Ctrl-C."""
+    if mine is None and (sender or key_file or beneficiary or make_blocks):
+        raise ConfigError("an account without --mine has nothing to do", hint="give --mine, too")
     if ephemeral == (data_dir is not None):
         raise ConfigError("a storage node needs a place for its data", hint="give --data-dir or --ephemeral")
     from zerog.chain.methods import decode_address
@@ -68,6 +101,8 @@ def node(
     try:
         flow = decode_address(flow)
         ShardConfig.parse(shard)
+        mine = None if mine is None else decode_address(mine)
+        beneficiary = None if beneficiary is None else decode_address(beneficiary)
     except ValueError as error:
         raise ConfigError(f"expected {error}" if "expected" not in str(error) else str(error)) from None
     options = StorageOptions(
@@ -93,8 +128,19 @@ def node(
         shutdown=lambda: server.request_stop(),
     )
     service.require_start()
-    front = FrontService(service, lambda: server.url)
-    server = ServerAlone([service, front], RpcSettings(host=host, port=port))
+    services: list[Service] = [service, FrontService(service, lambda: server.url)]
+    if mine is not None:
+        from zerog.cli.storage import payer
+        from zerog.cli.storage_mining import MiningOptions, mining_service
+        from zerog.client import Client
+
+        client = Client(rpc)
+        account = payer(client, sender, key_file, password_file)
+        mining = MiningOptions(
+            mine, flow, account, beneficiary, mining_threads, answers_per_epoch, make_blocks
+        )
+        services.append(mining_service(service, client, mining, data_dir, admin_anywhere))
+    server = ServerAlone(services, RpcSettings(host=host, port=port))
 
     def stop(number: int, frame: FrameType | None) -> None:
         server.request_stop()

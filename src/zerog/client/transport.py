@@ -8,6 +8,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -135,12 +136,20 @@ class HttpTransport:
     def _post(self, body: bytes) -> bytes:
         kept = getattr(self._local, "connection", None)
         if kept is not None:
-            try:
-                return self._exchange(kept, body)
-            except (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError):
-                # The node closed a connection that had been idle: it has not read the request.
-                self.close()
-        connection = self._connect()
+            # A connection with half an exchange on it must not be used again.
+            self._local.connection = None
+            with suppress(http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError):
+                return self._kept_exchange(kept, body)
+            # The node closed a connection that had been idle: it has not read the request.
+            kept.close()
+        return self._kept_exchange(self._connect(), body)
+
+    def _kept_exchange(self, connection: http.client.HTTPConnection, body: bytes) -> bytes:
+        """One request; the connection is kept for the next one when all went well.
+
+        What a connection that had been idle can end with passes through when it had been used before.
+        """
+        fresh = connection.sock is None
         try:
             answer = self._exchange(connection, body)
         except ConnectionRefusedError:
@@ -152,6 +161,9 @@ class HttpTransport:
             raise TransportTimeout(f"{self.url} did not answer within {self._timeout:g} s") from None
         except (OSError, http.client.HTTPException) as error:
             connection.close()
+            idle = (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError)
+            if not fresh and isinstance(error, idle):
+                raise
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
             raise TransportError(f"the request to {self.url} failed: {reason}") from None
         self._local.connection = connection

@@ -25,6 +25,7 @@ from zerog.node.config import RpcSettings
 from zerog.node.loop import HandlerLoop
 from zerog.node.ports import ExtraPort, explain, listen, urls
 from zerog.node.services import Service, Supervisor, routes_of
+from zerog.node.stopping import StopRequest
 
 if TYPE_CHECKING:
     from zerog._native import Server
@@ -56,7 +57,7 @@ class ServerAlone:
         self._rpc = rpc or RpcSettings()
         self._further = further
         self._closers: list[Callable[[], None]] = []
-        self._stop = threading.Event()
+        self._stop = StopRequest()
         self._stopping = threading.Lock()
 
     def start(self) -> ServerAlone:

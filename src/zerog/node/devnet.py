@@ -37,6 +37,7 @@ from zerog.node.config import DEV_MNEMONIC, Config
 from zerog.node.datadir import DataDir, StoredAccounts, default_path
 from zerog.node.loop import Handler, HandlerLoop
 from zerog.node.ports import CUSTOMARY, explain, extra_ports, listen, urls
+from zerog.node.stopping import StopRequest
 
 if TYPE_CHECKING:
     from zerog._native import Server
@@ -112,7 +113,7 @@ class Node:
         self._logging = log_blocks
         self._fresh_mnemonic = fresh_mnemonic
         self._closers: list[Callable[[], None]] = []
-        self._stop = threading.Event()
+        self._stop = StopRequest()
         self._stopping = threading.Lock()
         self._stopped = False
 

@@ -218,26 +218,17 @@ def miner(node: Node, running: dict[str, Service]) -> Service | None:
     settings, store = node.config.miner, running.get("storage")
     if not settings.enabled or not isinstance(store, StorageService) or not node.accounts:
         return None
-    from zerog.storage.mining.service import MiningService
+    from zerog.storage.mining.service import beside
 
-    opened: list[StorageNode] = []
-    service = MiningService(
-        lambda stop: _miner(node, opened, stop), anywhere=node.config.storage.admin_anywhere
+    return beside(
+        store,
+        lambda opened, stop: _miner(node, opened, stop),
+        anywhere=node.config.storage.admin_anywhere,
     )
 
-    def hear(storage_node: StorageNode) -> None:
-        opened[:] = [storage_node]
-        service.restart()
 
-    store.on_open(hear)
-    return service
-
-
-def _miner(node: Node, opened: list[StorageNode], stop: threading.Event) -> Miner | None:
-    """A miner over the opened store; ``None`` when the service ends before it opens."""
-    while not opened:
-        if stop.wait(0.05):
-            return None
+def _miner(node: Node, store: FlowStore, stop: threading.Event) -> Miner:
+    """A miner over the opened store; ``stop`` ends its waiting."""
     import tempfile
 
     from zerog.chain.sequencer import Mode
@@ -245,7 +236,7 @@ def _miner(node: Node, opened: list[StorageNode], stop: threading.Event) -> Mine
     from zerog.storage.mining.contract import MiningContracts
     from zerog.storage.mining.miner import Miner, MinerOptions
     from zerog.storage.mining.sealed import SealedStore
-    from zerog.storage.mining.sending import NodeAccount
+    from zerog.storage.mining.sending import node_account
 
     rpc, settings, path = LocalRpc(node), node.config.miner, storage_path(node)
     directory = Path(tempfile.mkdtemp(prefix="zerog-miner-")) if path is None else path / "mining"
@@ -257,16 +248,14 @@ def _miner(node: Node, opened: list[StorageNode], stop: threading.Event) -> Mine
     contracts = MiningContracts(
         rpc, PREDEPLOYS["PoraMine"], PREDEPLOYS["StorageFlow"], PREDEPLOYS["StorageReward"]
     )
-    miner = Miner(
-        opened[0].store,
+    return Miner(
+        store,
         SealedStore(directory, temporary=path is None),
         contracts,
-        NodeAccount(rpc, node.accounts[max(0, len(node.accounts) - 3)].address),
+        node_account(rpc, node.accounts[max(0, len(node.accounts) - 3)].address, stop),
         options=MinerOptions(settings.answers_per_epoch, settings.threads),
         advance=advance if settings.make_blocks else None,
     )
-    opened[0].store.listen(miner.hear)
-    return miner
 
 
 FACTORIES: list[tuple[str, Factory]] = [

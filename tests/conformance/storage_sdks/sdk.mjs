@@ -10,7 +10,7 @@ const sdk = require(process.argv[2]);
 for (const level of ['log', 'info', 'warn', 'error', 'debug']) console[level] = () => {};
 
 const { url, jobs } = JSON.parse(readFileSync(0, 'utf8'));
-const signer = (key) => new ethers.Wallet(key, new ethers.JsonRpcProvider(url));
+const signer = (key, chain = url) => new ethers.Wallet(key, new ethers.JsonRpcProvider(chain));
 const bytes = (hex) => ethers.getBytes(hex);
 const check = (outcome) => {
   if (outcome instanceof Error) throw outcome;
@@ -33,11 +33,12 @@ const operations = {
     await opened.close();
     return tree.rootHash();
   },
-  async upload({ file, key, options }) {
+  // `chain` is the chain's URL where it is not the node's.
+  async upload({ file, key, options, chain = url }) {
     const opened = await sdk.ZgFile.fromFilePath(file);
     try {
       const chosen = options && convert(options);
-      return check(await new sdk.Indexer(url).upload(opened, url, signer(key), chosen));
+      return check(await new sdk.Indexer(url).upload(opened, chain, signer(key, chain), chosen));
     } finally {
       await opened.close();
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from zerog.chain.keys import keccak256
@@ -45,6 +46,14 @@ _ANSWER = (
 SUBMIT = selector(f"submit({_ANSWER})")
 NEW_MINER_ID = keccak256(b"NewMinerId(bytes32,address)")
 DISTRIBUTE_REWARD = keccak256(b"DistributeReward(uint256,address,bytes32,uint256)")
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A block: its number and its 0x-hash."""
+
+    number: int
+    hash: str
 
 
 class MiningContracts:
@@ -93,18 +102,30 @@ class MiningContracts:
         """Blocks of an epoch."""
         return self._number(self.flow, "blocksPerEpoch()")
 
-    def block_number(self) -> int:
-        """Number of the newest block."""
-        return int(self._rpc.request("eth_blockNumber", []), 16)
+    def head(self) -> Head:
+        """The newest block."""
+        block = self._rpc.request("eth_getBlockByNumber", ["latest", False])
+        return Head(int(block["number"], 16), str(block["hash"]))
+
+    def follows(self, newer: Head, older: Head) -> bool:
+        """Whether the chain of ``newer`` still has the block ``older``."""
+        if newer.number <= older.number:
+            return newer == older
+        block = self._rpc.request("eth_getBlockByNumber", [hex(older.number), False])
+        return block is not None and block["hash"] == older.hash
+
+    def holds(self, transaction: str) -> bool:
+        """Whether a transaction is in a block."""
+        return self._rpc.request("eth_getTransactionReceipt", [transaction]) is not None
 
     def owed(self, beneficiary: str) -> int:
         """Wei that wait to be withdrawn."""
         word = bytes.fromhex(beneficiary[2:]).rjust(32, b"\0")
         return int.from_bytes(self._call(self.reward, selector("payments(address)") + word))
 
-    def request_miner_id(self, sender: Sender, seed: int) -> bytes:
-        """Registers a new miner id that pays ``sender``."""
-        word = bytes.fromhex(sender.address[2:]).rjust(32, b"\0")
+    def request_miner_id(self, sender: Sender, beneficiary: str, seed: int) -> bytes:
+        """Registers a new miner id that pays ``beneficiary``."""
+        word = bytes.fromhex(beneficiary[2:]).rjust(32, b"\0")
         call = selector("requestMinerId(address,uint64)") + word + seed.to_bytes(32)
         for log in sender.send(self.mine, call)["logs"]:
             if log["topics"][0] == "0x" + NEW_MINER_ID.hex():
@@ -121,11 +142,20 @@ class MiningContracts:
         )
         return str(receipt["transactionHash"]), paid
 
-    def withdraw(self, sender: Sender) -> str:
-        """Pays out what waits for the sender; hash of the transaction."""
-        word = bytes.fromhex(sender.address[2:]).rjust(32, b"\0")
+    def withdraw(self, sender: Sender, beneficiary: str) -> str:
+        """Pays out what waits for ``beneficiary``; hash of the transaction."""
+        word = bytes.fromhex(beneficiary[2:]).rjust(32, b"\0")
         receipt = sender.send(self.reward, selector("withdrawPayments(address)") + word)
         return str(receipt["transactionHash"])
+
+    @classmethod
+    def of_mine(cls, rpc: Rpc, mine: str) -> MiningContracts:
+        """The set that a mine contract belongs to; raises `StorageError` when there is none."""
+        bare = cls(rpc, mine, mine, mine)
+        flow, reward = (
+            "0x" + bare._call(mine, selector(signature))[12:].hex() for signature in ("flow()", "reward()")
+        )
+        return cls(rpc, mine, flow, reward)
 
     def _number(self, to: str, signature: str) -> int:
         return int.from_bytes(self._call(to, selector(signature)))

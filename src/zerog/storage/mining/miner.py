@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import logging
 import secrets
+import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from zerog import _native
-from zerog.errors import RpcError, StorageError, TransactionError, ZerogError, native_errors
+from zerog.errors import RpcError, StorageError, StorageFull, TransactionError, ZerogError, native_errors
 from zerog.storage.layout import SEGMENT_SECTORS
 from zerog.storage.mining.answer import (
     EMPTY_DIGEST,
@@ -26,7 +28,7 @@ from zerog.storage.mining.answer import (
     piece_position,
     scaled_target,
 )
-from zerog.storage.mining.contract import MiningContracts, Sender
+from zerog.storage.mining.contract import Head, MiningContracts, Sender
 from zerog.storage.mining.sealed import ALL_PIECES, SealedStore
 from zerog.storage.mining.sealer import Epochs, Loads, Sealer
 from zerog.storage.store import Finalized, Reverted
@@ -39,6 +41,10 @@ ITERATIONS = 256
 """Nonces of one native search: some tens of milliseconds."""
 SEALS_PER_CYCLE = 64
 """Loads sealed before the miner looks at the chain again."""
+MAX_REFUSALS = 3
+"""Answers that may be refused in an epoch before the miner waits for the next one."""
+STANDSTILL = 5
+"""Seconds without a block after which the state says so."""
 QUIET_CYCLES = 2
 """Cycles without a foreign block before the miner makes blocks of its own."""
 
@@ -76,6 +82,7 @@ class Miner:
     """See the module's docstring.
 
     ``advance`` makes one block on a chain that makes blocks only on demand; without it the miner waits for others.
+    ``beneficiary``: 0x-address that is paid [the sender].
     """
 
     def __init__(
@@ -87,6 +94,7 @@ class Miner:
         *,
         options: MinerOptions | None = None,
         advance: Callable[[], None] | None = None,
+        beneficiary: str | None = None,
     ) -> None:
         self._store = store
         self._sealed = sealed
@@ -94,6 +102,7 @@ class Miner:
         self._sender = sender
         self._options = options or MinerOptions()
         self._advance = advance
+        self._beneficiary = (beneficiary or sender.address).lower()
         self._epochs = Epochs(contracts)
         self._sealer: Sealer | None = None
         self._miner_id: bytes | None = None
@@ -103,7 +112,14 @@ class Miner:
         self._start_position = 0
         self._answered: dict[bytes, int] = {}
         self._advanced = 0
+        self._head: Head | None = None
         self._last_block = -1
+        self._block_time = time.monotonic()
+        self._seed = secrets.randbits(64)
+        self._granted: bytes | None = None
+        self._refused: dict[bytes, int] = {}
+        self._full: str | None = None
+        self._known_masks: tuple[tuple[int, RecallRange], bytearray] | None = None
         self._quiet = 0
         self._tries = 0
         self._state = "starting"
@@ -124,6 +140,7 @@ class Miner:
         """Data of these loads has become complete."""
         with self._queue_lock:
             self._queue.update(dict.fromkeys(loads))
+        self._advanced = 0
 
     def notice_revert(self, load: int) -> None:
         """The flow was reverted to somewhere in this load."""
@@ -143,7 +160,7 @@ class Miner:
         while not stop.is_set():
             try:
                 busy = self.cycle(stop)
-            except (ZerogError, OSError) as error:
+            except (ZerogError, OSError, sqlite3.Error) as error:
                 self._state = f"waiting after an error: {error}"
                 log.info("mining: %s", error)
                 busy = False
@@ -157,17 +174,16 @@ class Miner:
                 f"the flow has no full segment yet: {self._store.length()} of {SEGMENT_SECTORS} sectors"
             )
             return False
+        block = self._follow_chain()
         miner_id = self._identity()
-        self._apply_revert()
         if self._seal(stop):
             self._state = f"sealing, {len(self._queue)} segments to go"
             return True
         context = self._contracts.worker_context(miner_id)
         recall = self._range(context)
-        block = self._contracts.block_number()
         waiting = self._obstacle(context, recall, miner_id, block)
         if waiting is not None:
-            self._state = waiting
+            self._state = waiting if self._full is None else f"{waiting}; {self._full}"
             return self._make_block(context, block)
         assert recall is not None
         return self._search(context, recall, miner_id)
@@ -180,38 +196,67 @@ class Miner:
         if version != PORA_VERSION:
             raise StorageError(f"the mine contract speaks version {version}, this miner {PORA_VERSION}")
         stored = self._sealed.miner_id()
-        owner = None if stored is None else self._contracts.beneficiary(stored)
-        if stored is None or owner is None or owner.lower() != self._sender.address.lower():
-            stored = self._contracts.request_miner_id(self._sender, secrets.randbits(64))
-            self._sealed.start_over(stored)
-            self._sealed.forget_answers()
-            self._fill_queue()
+        if stored is None or not self._owns(stored):
+            stored = self._new_identity()
+        self._check_epochs()
+        self._fill_queue()
         self._miner_id = stored
         self._sealer = Sealer(self._store, self._sealed, self._epochs, stored)
         return stored
+
+    def _owns(self, miner_id: bytes) -> bool:
+        """Whether the chain knows an id, and pays this miner for it."""
+        owner = self._contracts.beneficiary(miner_id)
+        return owner is not None and owner.lower() == self._beneficiary
+
+    def _new_identity(self) -> bytes:
+        """Registers an id, once: also when the disk cannot keep it yet."""
+        if self._granted is None or not self._owns(self._granted):
+            self._state = "registering a miner id: its transaction waits for a block"
+            self._granted = self._contracts.request_miner_id(self._sender, self._beneficiary, self._seed)
+            self._seed = secrets.randbits(64)
+        self._sealed.start_over(self._granted)
+        self._sealed.forget_answers()
+        return self._granted
+
+    def _check_epochs(self) -> None:
+        """Forgets what was sealed for epochs, and earned in blocks, that a reorganisation took away."""
+        while (epoch := self._sealed.newest_epoch()) is not None:
+            if self._contracts.epoch_of(epoch.start) == epoch:
+                break
+            self._sealed.drop_epoch(epoch)
+        while newest := self._sealed.answers(1):
+            transaction = str(newest[0]["transactionHash"])
+            if self._contracts.holds(transaction):
+                break
+            self._sealed.drop_answer(transaction)
+
+    def _follow_chain(self) -> int:
+        """Number of the newest block. A reorganisation, of chain or flow, makes the miner look at everything anew."""
+        head = self._contracts.head()
+        known, self._head = self._head, head
+        with self._queue_lock:
+            reverted, self._reverted_to = self._reverted_to, None
+        if reverted is not None:
+            self._sealed.drop_from(reverted)
+        if reverted is not None or (known is not None and not self._contracts.follows(head, known)):
+            self._epochs.forget()
+            self._answered.clear()
+            self._refused.clear()
+            self._advanced = 0
+            self._miner_id = None
+        return head.number
 
     def _fill_queue(self) -> None:
         """Everything that may not be sealed yet."""
         loads = -(-self._store.length() // SEGMENT_SECTORS)
         shard = self._store.shard
+        masks = memoryview(self._sealed.masks(0, loads)).cast("Q")
         wanted = [
-            load
-            for load in range(shard.id, loads, shard.shards)
-            if self._sealed.mask(load) | (load == 0) != ALL_PIECES
+            load for load in range(shard.id, loads, shard.shards) if masks[load] | (load == 0) != ALL_PIECES
         ]
         with self._queue_lock:
             self._queue.update(dict.fromkeys(wanted))
-
-    def _apply_revert(self) -> None:
-        with self._queue_lock:
-            reverted, self._reverted_to = self._reverted_to, None
-        if reverted is None:
-            return
-        self._sealed.drop_from(reverted)
-        self._epochs.forget()
-        self._answered.clear()
-        self._miner_id = None if self._contracts.beneficiary(self._identity()) is None else self._miner_id
-        self._fill_queue()
 
     def _seal(self, stop: threading.Event) -> bool:
         """Seals some of the queue; whether it made progress and more waits."""
@@ -222,7 +267,15 @@ class Miner:
         for load in batch:
             if stop.is_set():
                 return False
-            done = self._sealer.seal(load)
+            try:
+                done = self._sealer.seal(load)
+            except StorageFull as error:
+                # What is sealed already can be searched all the same.
+                if self._full is None:
+                    log.warning("mining: %s", error)
+                self._full = f"sealing waits: {error.message}"
+                return False
+            self._full = None
             with self._queue_lock:
                 self._queue.pop(load, None)
                 if not done:
@@ -258,31 +311,36 @@ class Miner:
             return (
                 f"answers of epoch {context.epoch} were taken until block {last}; waiting for the next epoch"
             )
+        if self._refused.get(context.digest, 0) >= MAX_REFUSALS:
+            return f"{MAX_REFUSALS} answers of epoch {context.epoch} were refused; waiting for the next epoch"
         limit = self._options.answers_per_epoch
         if limit and self._answered.get(context.digest, 0) >= limit:
             return f"epoch {context.epoch} is answered"
-        if not any(self._sealed.masks(recall.start // SEGMENT_SECTORS, recall.length // SEGMENT_SECTORS)):
+        if not any(self._masks(recall)):
             return "no sealed data in the range of this epoch yet"
         return None
 
     def _make_block(self, context: WorkerContext, block: int) -> bool:
         """Moves a chain on that stands still while data waits to be proven; whether it did."""
         foreign, self._last_block = block != self._last_block, block
+        if foreign:
+            self._block_time = time.monotonic()
         if self._advance is None:
-            if not foreign and "waiting" not in self._state and "answered" not in self._state:
-                self._state += "; the chain makes no blocks by itself"
+            idle = int(time.monotonic() - self._block_time)
+            if idle >= STANDSTILL:
+                self._state += f"; the chain has made no block for {idle} s and the miner makes none here"
             return False
         unproven = self._unproven()
         if foreign or not unproven:
             self._quiet = 0
-            self._advanced = self._advanced if unproven else 0
             return False
         self._quiet += 1
         if self._quiet < QUIET_CYCLES or self._advanced > 3 * self._contracts.blocks_per_epoch():
             return False
         self._advance()
         self._advanced += 1
-        self._last_block = self._contracts.block_number()
+        self._head = self._contracts.head()
+        self._last_block = self._head.number
         return True
 
     def _unproven(self) -> bool:
@@ -293,9 +351,17 @@ class Miner:
             self._queue or self._sealed.pieces()
         )
 
+    def _masks(self, recall: RecallRange) -> bytearray:
+        """Sealed pieces of the range; read again only after a change."""
+        key = (self._sealed.changes, recall)
+        if self._known_masks is None or self._known_masks[0] != key:
+            masks = self._sealed.masks(recall.start // SEGMENT_SECTORS, recall.length // SEGMENT_SECTORS)
+            self._known_masks = key, masks
+        return self._known_masks[1]
+
     def _search(self, context: WorkerContext, recall: RecallRange, miner_id: bytes) -> bool:
         first = recall.start // SEGMENT_SECTORS
-        masks = self._sealed.masks(first, recall.length // SEGMENT_SECTORS)
+        masks = self._masks(recall)
         target = scaled_target(context.target, context.flow_length, recall)
         with native_errors():
             hits = _native.pora_search(
@@ -314,12 +380,13 @@ class Miner:
             )
         self._tries += ITERATIONS
         self._state = f"searching epoch {context.epoch}"
+        before = self._refused.get(context.digest, 0)
         for nonce, load, seal_offset, _ in hits:
             if recall.holds(load) and self._hand_in(
                 context, recall, miner_id, nonce, first + load, seal_offset
             ):
                 break
-        return True
+        return self._refused.get(context.digest, 0) == before
 
     def _hand_in(
         self,
@@ -353,7 +420,11 @@ class Miner:
         try:
             transaction, reward = self._contracts.submit(self._sender, answer)
         except (RpcError, TransactionError) as error:
-            self._state = f"an answer was refused: {error.message}"
+            # A refused transaction may have cost a fee: not again and again for the same reason.
+            count = self._refused.get(context.digest, 0) + 1
+            self._refused = {context.digest: count}
+            self._state = f"an answer was refused ({count} of {MAX_REFUSALS} in this epoch): {error.message}"
+            log.warning("mining: %s", self._state)
             return True
         self._answered = {context.digest: self._answered.get(context.digest, 0) + 1}
         self._advanced = 0
@@ -369,11 +440,11 @@ class Miner:
         answers, earned = self._sealed.earned()
         owed: str | None = None
         with suppress(ZerogError):
-            owed = str(self._contracts.owed(self._sender.address))
+            owed = str(self._contracts.owed(self._beneficiary))
         return {
             "state": self._state,
             "minerId": None if self._miner_id is None else "0x" + self._miner_id.hex(),
-            "beneficiary": self._sender.address,
+            "beneficiary": self._beneficiary,
             "sealedBytes": self._sealed.pieces() * 4096,
             "segmentsToSeal": len(self._queue),
             "tries": self._tries,
@@ -389,7 +460,7 @@ class Miner:
 
     def withdraw(self) -> str:
         """Pays out what the contract owes; hash of the transaction."""
-        return self._contracts.withdraw(self._sender)
+        return self._contracts.withdraw(self._sender, self._beneficiary)
 
 
 def proves(answer: Answer, flow_root: bytes) -> bool:

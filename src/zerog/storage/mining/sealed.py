@@ -1,7 +1,7 @@
 """Sealed copies of stored segments: one sparse file in flow address space, and which pieces of it are there.
 
-A piece counts only after its bytes are written (data first, then the row), and rows name the miner id and the
-digest they were sealed with: what does not fit any more is sealed again. What is not sealed yet is the difference
+A piece counts only after its bytes are written (data first, then the row), and the index names the miner id and
+the epochs that they were sealed with: what does not fit any more is sealed again. What is not sealed yet is the difference
 to the store, so no queue can be lost.
 """
 
@@ -16,7 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from zerog.errors import StorageError, StorageFull
-from zerog.storage.layout import SEAL, SEGMENT
+from zerog.storage.layout import SEAL, SEGMENT, SEGMENT_SECTORS
+from zerog.storage.mining.answer import Epoch
 
 ALL_PIECES = (1 << 64) - 1
 
@@ -24,6 +25,8 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 -- load -> sealed pieces as 64-bit mask, written by the sealer
 CREATE TABLE IF NOT EXISTS sealed (load INTEGER PRIMARY KEY, mask BLOB NOT NULL);
+-- closed epochs that something was sealed for (sectors, digest), written by the sealer: a reorganisation changes them
+CREATE TABLE IF NOT EXISTS epochs (first INTEGER PRIMARY KEY, last INTEGER NOT NULL, digest BLOB NOT NULL);
 -- accepted answers, written by the miner
 CREATE TABLE IF NOT EXISTS answers (
     number INTEGER PRIMARY KEY, epoch INTEGER NOT NULL, position INTEGER NOT NULL, flow_length INTEGER NOT NULL,
@@ -40,6 +43,7 @@ class SealedStore:
         directory.mkdir(parents=True, exist_ok=True)
         self._file = os.open(directory / "sealed.data", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._lock = threading.Lock()
+        self.changes = 0
         self._index = sqlite3.connect(
             directory / "mining.sqlite", check_same_thread=False, isolation_level=None
         )
@@ -59,6 +63,7 @@ class SealedStore:
         """Forgets everything sealed; from now on for another id."""
         with self._transaction():
             self._index.execute("DELETE FROM sealed")
+            self._index.execute("DELETE FROM epochs")
             self._index.execute("INSERT OR REPLACE INTO meta VALUES ('miner id', ?)", (miner_id,))
         os.ftruncate(self._file, 0)
 
@@ -115,6 +120,28 @@ class SealedStore:
         with self._transaction():
             self._index.execute("DELETE FROM sealed WHERE load >= ?", (load,))
 
+    def note_epoch(self, epoch: Epoch) -> None:
+        """Something is about to be sealed for this epoch; raises `StorageFull`."""
+        row = (epoch.start, epoch.end, epoch.digest)
+        try:
+            with self._transaction():
+                self._index.execute("INSERT OR REPLACE INTO epochs VALUES (?, ?, ?)", row)
+        except sqlite3.OperationalError as error:
+            raise StorageFull(f"sealed data cannot be written: {error}") from error
+
+    def newest_epoch(self) -> Epoch | None:
+        """The last epoch that something was sealed for."""
+        row = self._index.execute(
+            "SELECT first, last, digest FROM epochs ORDER BY first DESC LIMIT 1"
+        ).fetchone()
+        return None if row is None else Epoch(row[0], row[1], bytes(row[2]))
+
+    def drop_epoch(self, epoch: Epoch) -> None:
+        """This epoch and those behind it are not the chain's any more: forgets what was sealed for them."""
+        with self._transaction():
+            self._index.execute("DELETE FROM sealed WHERE load >= ?", (epoch.start // SEGMENT_SECTORS,))
+            self._index.execute("DELETE FROM epochs WHERE first >= ?", (epoch.start,))
+
     def pieces(self) -> int:
         """How many pieces are sealed."""
         return sum(
@@ -143,6 +170,11 @@ class SealedStore:
         rows = self._index.execute("SELECT reward FROM answers").fetchall()
         return len(rows), sum(int(reward) for (reward,) in rows)
 
+    def drop_answer(self, transaction: str) -> None:
+        """Its transaction is not on the chain any more."""
+        with self._transaction():
+            self._index.execute("DELETE FROM answers WHERE transaction_hash = ?", (transaction,))
+
     def forget_answers(self) -> None:
         """The chain they were on is gone."""
         with self._transaction():
@@ -165,3 +197,4 @@ class SealedStore:
                 self._index.execute("ROLLBACK")
                 raise
             self._index.execute("COMMIT")
+            self.changes += 1

@@ -55,6 +55,7 @@ class Sealer:
         self._sealed = sealed
         self._epochs = epochs
         self._miner_id = miner_id
+        self._noted: Epoch | None = None
 
     def seal(self, load: int) -> bool:
         """Seals what is there of a load; whether nothing is left to do for it now (the rest is open or absent)."""
@@ -71,8 +72,15 @@ class Sealer:
             piece_data = data[first * SEAL : (first + count) * SEAL]
             with native_errors():
                 sealed = _native.pora_seal(piece_data, self._miner_id, epoch.digest, position)
+            self._note(epoch)
             self._sealed.put(load, [(first + at, sealed[at * SEAL : (at + 1) * SEAL]) for at in range(count)])
         return closed
+
+    def _note(self, epoch: Epoch) -> None:
+        """Before the first piece of an epoch, so that no piece is there of an epoch that nobody checks."""
+        if epoch != self._noted:
+            self._sealed.note_epoch(epoch)
+            self._noted = epoch
 
     def _runs(self, load: int, wanted: int) -> tuple[list[tuple[int, int, Epoch]], bool]:
         """Neighbouring pieces of one epoch as (first, count, epoch); and whether no wanted piece waits for its epoch."""

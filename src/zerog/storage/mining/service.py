@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import threading
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from zerog.errors import InvalidParams, RpcError
+from zerog.errors import InvalidParams, RpcError, StorageError, TransactionError
 from zerog.storage.guard import require_local
 from zerog.storage.mining.miner import Miner
+
+if TYPE_CHECKING:
+    from zerog.storage.api.node import StorageNode
+    from zerog.storage.service import StorageService
+    from zerog.storage.store import FlowStore
 
 PAUSE = 0.5
 """Seconds between looks at the chain when there is nothing to do."""
@@ -60,10 +66,13 @@ class MiningService:
     async def run(self) -> None:
         """Mines until cancelled."""
         stop = threading.Event()
+        work = asyncio.ensure_future(asyncio.to_thread(self._serve, stop))
         try:
-            await asyncio.to_thread(self._serve, stop)
+            await asyncio.shield(work)
         finally:
+            # Its files close in its thread.
             stop.set()
+            await asyncio.wait([work])
 
     def restart(self) -> None:
         """The store was opened anew: the miner is built again. Callable from any thread."""
@@ -121,17 +130,56 @@ class MiningService:
         ):
             raise InvalidParams("miner_setStartPosition takes one parameter, a sector")
         self._position = params[0]
-        if self._miner is not None:
-            self._miner.set_start_position(params[0])
+        miner = self._miner
+        if miner is not None:
+            miner.set_start_position(params[0])
         return True
 
     async def _status(self, params: Any) -> dict[str, Any]:
-        if self._miner is None:
+        miner = self._miner
+        if miner is None:
             return {"state": "starting"}
-        state = await asyncio.to_thread(self._miner.status)
+        try:
+            state = await asyncio.to_thread(miner.status)
+        except sqlite3.Error:
+            if miner is self._miner:
+                raise
+            return {"state": "starting"}  # It was closed meanwhile; the store opens anew.
         return state | {"mining": self._wanted.is_set()}
 
     async def _withdraw(self, params: Any) -> str:
-        if self._miner is None:
+        miner = self._miner
+        if miner is None:
             raise RpcError(-32000, "the miner has not started yet")
-        return await asyncio.to_thread(self._miner.withdraw)
+        try:
+            return await asyncio.to_thread(miner.withdraw)
+        except (StorageError, TransactionError) as error:
+            raise RpcError(-32000, error.message) from None
+
+
+def beside(
+    storage: StorageService,
+    make: Callable[[FlowStore, threading.Event], Miner],
+    *,
+    anywhere: bool = False,
+) -> MiningService:
+    """A miner over the data of a storage service; ``make`` builds it whenever the store has opened."""
+    opened: list[StorageNode] = []
+
+    def prepare(stop: threading.Event) -> Miner | None:
+        while not opened:
+            if stop.wait(0.05):
+                return None
+        store = opened[0].store
+        miner = make(store, stop)
+        store.listen(miner.hear)
+        return miner
+
+    service = MiningService(prepare, anywhere=anywhere)
+
+    def hear(node: StorageNode) -> None:
+        opened[:] = [node]
+        service.restart()
+
+    storage.on_open(hear)
+    return service
