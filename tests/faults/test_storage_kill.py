@@ -1,6 +1,6 @@
 """`kill -9` of storage nodes and clients at random moments, with real processes and real data directories.
 
-What a client was told stays true: finalized files and acknowledged segments are there, byte for byte, after the
+What a client was told stays true: finalized files, acknowledged segments and committed keys are there, byte for byte, after the
 restart; nothing is paid twice; whoever was interrupted goes on. The scrub runs all the time, so that it is
 interrupted, too. Few kills run with the other tests, the rest with ``make soak``.
 """
@@ -26,6 +26,7 @@ import pytest
 from tests.storage.api.conftest import FLOW, File, submit
 
 from zerog import Account, Client, Devnet, _native
+from zerog.client.kv import Kv
 from zerog.client.storage import Storage
 from zerog.client.transport import HttpTransport
 from zerog.errors import ZerogError
@@ -38,10 +39,14 @@ scrub_interval = 0.05
 scrub_rate = 1073741824
 [miner]
 enabled = false
+[kv]
+give_up_after = 1.0
 """
 PATIENCE = 60.0
 PAYER = _native.keccak256(b"storage-kill-payer")
 WRITER = _native.keccak256(b"storage-kill-writer")
+KEEPER = _native.keccak256(b"storage-kill-keeper")
+STREAM = "0x" + "f2" * 32
 
 
 def until(condition: Callable[[], bool], seconds: float = PATIENCE) -> None:
@@ -159,6 +164,44 @@ class Writer(threading.Thread):
             self.acknowledged.append((seq, index))
 
 
+class KeyWriter(threading.Thread):
+    """Sets keys of a stream; keeps what was committed."""
+
+    def __init__(self, url: str, state: Path, seed: int) -> None:
+        super().__init__(daemon=True)
+        self.url, self.state = url, state
+        self.random = random.Random(seed)
+        self.committed: dict[str, bytes] = {}
+        self.unexpected: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            client = Client(self.url, timeout=20, account=Account("0x" + KEEPER.hex()))
+            network = Storage(self.url, client=client, timeout=20, state=self.state)
+
+            def upload(content: bytes, tags: bytes) -> int:
+                return network.put(content, tags=tags, again=True).seqs[0]
+
+            stream = Kv(client, upload=upload, timeout=20).stream(STREAM)
+            while True:
+                key, value = self.random.randbytes(8).hex(), self.random.randbytes(1000)
+                stream.set(key, value)
+                self.committed[key] = value
+        except (ZerogError, OSError):
+            return  # the node is dead
+        except BaseException as error:
+            self.unexpected = error
+
+
+def check_keys(node: Process, writer: KeyWriter) -> None:
+    assert writer.unexpected is None, repr(writer.unexpected)
+    stream = Kv(Client(node.url, timeout=20)).stream(STREAM)
+    for key, value in writer.committed.items():
+        # Replay may be behind after the restart, never wrong.
+        until(lambda key=key: stream.get(key) is not None)  # type: ignore[misc]
+        assert stream.get(key) == value
+
+
 def check_segments(node: Process, writer: Writer) -> None:
     assert writer.unexpected is None, repr(writer.unexpected)
     for seq, index in writer.acknowledged:
@@ -187,19 +230,25 @@ def node_kills(folder: Path, kills: int, seed: int) -> None:
     node = start_node(folder)
     uploader = Uploader(node.url, folder / "uploads", seed)
     try:
-        for key in (PAYER, WRITER):
+        for key in (PAYER, WRITER, KEEPER):
             node.request("anvil_setBalance", _native.address_of(key), hex(10**24))
         uploader.start()
-        checked = 0
+        checked = committed = 0
         for done in range(kills):
             writer = Writer(node.url, choice.getrandbits(32))
+            keys = KeyWriter(node.url, folder / "keys", choice.getrandbits(32))
             writer.start()
+            keys.start()
             time.sleep(choice.uniform(0.05, 0.9))
             node.kill()
             writer.join(timeout=PATIENCE)
-            assert not writer.is_alive() and uploader.unexpected is None, repr(uploader.unexpected)
+            keys.join(timeout=PATIENCE)
+            assert not writer.is_alive() and not keys.is_alive()
+            assert uploader.unexpected is None, repr(uploader.unexpected)
             node = start_node(folder, node.port)
             check_segments(node, writer)
+            check_keys(node, keys)
+            committed += len(keys.committed)
             # The newest at once, everything in the end.
             check_files(node, dict(list(uploader.acknowledged.items())[checked:]))
             checked = max(0, len(uploader.acknowledged) - 3)
@@ -208,7 +257,10 @@ def node_kills(folder: Path, kills: int, seed: int) -> None:
         uploader.done.set()
         uploader.join(timeout=PATIENCE)
         assert not uploader.is_alive() and uploader.unexpected is None, repr(uploader.unexpected)
-        assert uploader.acknowledged and uploader.interrupted
+        assert uploader.acknowledged and uploader.interrupted and committed
+        print(
+            f"{kills} kills: {len(uploader.acknowledged)} files, {committed} keys, {uploader.interrupted} retries"
+        )
         check_files(node, uploader.acknowledged)
         check_payments(node, list(uploader.acknowledged))
         assert node.request("admin_getScrub")["failure"] is None
