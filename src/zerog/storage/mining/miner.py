@@ -39,12 +39,14 @@ log = logging.getLogger("zerog.mining")
 PORA_VERSION = 1
 ITERATIONS = 256
 """Nonces of one native search: some tens of milliseconds."""
-SEALS_PER_CYCLE = 64
+SEALS_PER_CYCLE = 16
 """Loads sealed before the miner looks at the chain again."""
 MAX_REFUSALS = 3
 """Answers that may be refused in an epoch before the miner waits for the next one."""
 STANDSTILL = 5
 """Seconds without a block after which the state says so."""
+CROWD_LOOK = 0.02
+"""Seconds that the miner watches what the rest of the process does."""
 QUIET_CYCLES = 2
 """Cycles without a foreign block before the miner makes blocks of its own."""
 
@@ -164,7 +166,7 @@ class Miner:
                 self._state = f"waiting after an error: {error}"
                 log.info("mining: %s", error)
                 busy = False
-            stop.wait(0 if busy else pause)
+            stop.wait(0 if busy and not _is_crowded(stop) else pause)
 
     def cycle(self, stop: threading.Event) -> bool:
         """One look at the chain; whether there is more to do at once."""
@@ -488,3 +490,10 @@ def proves(answer: Answer, flow_root: bytes) -> bool:
         node = keccak256(sibling + node if index & 1 else node + sibling)
         index >>= 1
     return node == flow_root
+
+
+def _is_crowded(stop: threading.Event) -> bool:
+    """Whether the rest of the process is at work, so that sealing should leave it the processor: a short look."""
+    used = time.process_time()
+    stop.wait(CROWD_LOOK)
+    return time.process_time() - used > CROWD_LOOK / 2

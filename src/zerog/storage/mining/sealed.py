@@ -84,18 +84,19 @@ class SealedStore:
         return found
 
     def put(self, load: int, pieces: list[tuple[int, bytes]]) -> None:
-        """Adds sealed pieces (number in the load, 4,096 bytes each); raises `StorageFull`."""
+        """Adds sealed data: neighbouring pieces (number of the first, n * 4,096 bytes) each; raises `StorageFull`."""
         if not pieces:
             return
         added = 0
         try:
-            for piece, data in pieces:
-                if len(data) != SEAL or not 0 <= piece < 64:
-                    raise ValueError("a sealed piece has 4096 bytes and a number below 64")
-                written = os.pwrite(self._file, data, load * SEGMENT + piece * SEAL)
-                if written != SEAL:
+            for first, data in pieces:
+                count = len(data) // SEAL
+                if len(data) % SEAL or not 0 <= first <= first + count <= 64:
+                    raise ValueError("sealed pieces have 4096 bytes each and numbers below 64")
+                written = os.pwrite(self._file, data, load * SEGMENT + first * SEAL)
+                if written != len(data):
                     raise StorageFull("no room for sealed data")
-                added |= 1 << piece
+                added |= (1 << count) - 1 << first
             with self._transaction():
                 mask = self.mask(load) | added
                 self._index.execute("INSERT OR REPLACE INTO sealed VALUES (?, ?)", (load, mask.to_bytes(8)))

@@ -59,6 +59,8 @@ class Sealer:
 
     def seal(self, load: int) -> bool:
         """Seals what is there of a load; whether nothing is left to do for it now (the rest is open or absent)."""
+        if self._epochs.of_piece(load * SEGMENT_SECTORS) is None:
+            return False  # its epoch is open: nothing is read in vain
         found = self._store.read_load(load)
         if found is None:
             return True
@@ -73,7 +75,7 @@ class Sealer:
             with native_errors():
                 sealed = _native.pora_seal(piece_data, self._miner_id, epoch.digest, position)
             self._note(epoch)
-            self._sealed.put(load, [(first + at, sealed[at * SEAL : (at + 1) * SEAL]) for at in range(count)])
+            self._sealed.put(load, [(first, sealed)])
         return closed
 
     def _note(self, epoch: Epoch) -> None:

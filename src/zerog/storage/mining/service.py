@@ -1,4 +1,4 @@
-"""The mining service of a node: one idle-priority thread, and the ``miner_*`` methods."""
+"""The mining service of a node: a thread that watches, seals and searches, and the ``miner_*`` methods."""
 
 from __future__ import annotations
 
