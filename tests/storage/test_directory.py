@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any
 
 import pytest
@@ -77,9 +78,21 @@ def test_a_tree_that_is_too_deep_is_refused() -> None:
         decode(tree(node))
 
 
-def test_json_of_endless_depth_is_refused() -> None:
-    with pytest.raises(StorageError):
-        decode(magic() + b"\x00\x02" + b"[" * 100_000)
+@pytest.mark.parametrize("limit", [1_000, 100_000])
+def test_json_of_endless_depth_is_refused_however_deep_the_program_may_recurse(limit: int) -> None:
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(limit, before))
+    try:
+        with pytest.raises(StorageError, match="deeper"):
+            decode(magic() + b"\x00\x02" + b"[" * 100_000)
+    finally:
+        sys.setrecursionlimit(before)
+
+
+def test_brackets_in_a_name_are_no_depth() -> None:
+    name = "[{" * 120 + '"'
+    top = decode(tree({"name": name, "type": "directory"}))
+    assert top.entries[0].name == name
 
 
 @pytest.mark.parametrize(

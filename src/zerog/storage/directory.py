@@ -17,6 +17,7 @@ too large, and links that lead out of the tree.
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -32,11 +33,15 @@ MAX_MANIFEST = 64 << 20
 """Bytes of the largest manifest."""
 MAX_DEPTH = 100
 """Directories inside one another, at most."""
+MAX_NESTING = 2 * MAX_DEPTH + 4
+"""Open brackets of its JSON, at most: two for each directory, and some for its entries' members."""
 MAX_ENTRIES = 1_000_000
 """Files, links and directories of a manifest, at most."""
 MAX_NAME = 255
 """Bytes of a name, at most, as on a file system."""
 _HEAD = 34
+_STRUCTURE = re.compile(rb'"(?:[^"\\]|\\.)*+"|[\[{\]}]', re.DOTALL)
+"""Strings as a whole, so that brackets in them do not count, and brackets."""
 
 
 def magic() -> bytes:
@@ -103,11 +108,29 @@ def decode(blob: bytes) -> Entry:
     version = int.from_bytes(blob[32:_HEAD], "big")
     if version not in (1, VERSION):
         raise StorageError(f"the directory manifest has version {version}; 1 and 2 are known")
+    if _nesting(blob[_HEAD:]) > MAX_NESTING:
+        # The decoder recurses; how far it may is up to the program around it.
+        raise StorageError(f"the directory manifest is deeper than {MAX_DEPTH}")
     try:
         raw = msgspec.json.decode(blob[_HEAD:])
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise StorageError(f"the directory manifest is not JSON: {error}") from None
     return _Reader().top(raw)
+
+
+def _nesting(body: bytes) -> int:
+    """How many brackets of JSON are open at the deepest place; stops counting beyond `MAX_NESTING`."""
+    depth = deepest = 0
+    for token in _STRUCTURE.finditer(body):
+        mark = token.group()[0]
+        if mark in b"[{":
+            depth += 1
+            deepest = max(deepest, depth)
+            if deepest > MAX_NESTING:
+                break
+        elif mark in b"]}":
+            depth -= 1
+    return deepest
 
 
 class _Reader:
