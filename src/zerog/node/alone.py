@@ -12,8 +12,7 @@ Only the services' methods and routes answer; `eth_*` and the like are unknown m
 from __future__ import annotations
 
 import logging
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -25,7 +24,7 @@ from zerog.node.config import RpcSettings
 from zerog.node.loop import HandlerLoop
 from zerog.node.ports import ExtraPort, explain, listen, urls
 from zerog.node.services import Service, Supervisor, routes_of
-from zerog.node.stopping import StopRequest
+from zerog.node.stopping import Closers, StopRequest
 
 if TYPE_CHECKING:
     from zerog._native import Server
@@ -56,9 +55,8 @@ class ServerAlone:
         self._services = services
         self._rpc = rpc or RpcSettings()
         self._further = further
-        self._closers: list[Callable[[], None]] = []
+        self._closers = Closers()
         self._stop = StopRequest()
-        self._stopping = threading.Lock()
 
     def start(self) -> ServerAlone:
         """Starts; raises `PortInUse` and its kin, and leaves nothing behind then."""
@@ -81,13 +79,13 @@ class ServerAlone:
             self.server = serve_alone(settings, self.loop.dispatch, self.loop.names, self.loop.http)
         except PortInUse as error:
             raise explain(error, self._rpc, self._further) from error
-        self._closers.append(self.server.close)
+        self._closers.add(self.server.close)
         self.urls = urls(self._further, self.server.listening, self.server.url)
         self.loop.start()
-        self._closers.append(self.loop.stop)
+        self._closers.add(self.loop.stop)
         supervisor = Supervisor(self._services)
         self.loop.run(supervisor.start())
-        self._closers.append(lambda: self.loop.run(supervisor.stop(), 5))
+        self._closers.add(lambda: self.loop.run(supervisor.stop(), 5))
 
     @property
     def url(self) -> str:
@@ -110,13 +108,7 @@ class ServerAlone:
     def stop(self) -> None:
         """Stops everything that was started, in reverse order; a second call does nothing."""
         self._stop.set()
-        with self._stopping:
-            while self._closers:
-                close = self._closers.pop()
-                try:
-                    close()
-                except Exception:
-                    log.exception("stopping failed")
+        self._closers.close()
 
     def __enter__(self) -> ServerAlone:
         return self

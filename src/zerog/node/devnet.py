@@ -14,7 +14,6 @@ moment it is committed.
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -37,7 +36,7 @@ from zerog.node.config import DEV_MNEMONIC, Config
 from zerog.node.datadir import DataDir, StoredAccounts, default_path
 from zerog.node.loop import Handler, HandlerLoop
 from zerog.node.ports import CUSTOMARY, explain, extra_ports, listen, urls
-from zerog.node.stopping import StopRequest
+from zerog.node.stopping import Closers, StopRequest
 
 if TYPE_CHECKING:
     from zerog._native import Server
@@ -112,10 +111,8 @@ class Node:
         self._on_block = on_block
         self._logging = log_blocks
         self._fresh_mnemonic = fresh_mnemonic
-        self._closers: list[Callable[[], None]] = []
+        self._closers = Closers()
         self._stop = StopRequest()
-        self._stopping = threading.Lock()
-        self._stopped = False
 
     def start(self) -> Node:
         """Starts the node; raises `ZerogError` and leaves nothing behind when that fails."""
@@ -168,7 +165,7 @@ class Node:
             if fresh is not None:
                 fresh.forget()
             raise
-        self._closers.append(self.engine.close)
+        self._closers.add(self.engine.close)
         self._start_sequencer()
         self._start_server()
 
@@ -179,7 +176,7 @@ class Node:
             return None
         path = Path(node.data_dir).expanduser() if node.data_dir else default_path(self.profile.name)
         directory = DataDir.open(path.absolute())
-        self._closers.append(directory.close)
+        self._closers.add(directory.close)
         directory.require(self.profile.name, self.config.chain.chain_id)
         self.data_dir = directory.path
         return directory
@@ -300,7 +297,7 @@ class Node:
         )
         if self.config.accounts.auto_impersonate:
             self.engine.update_controls(auto_impersonate=True)
-        self._closers.append(self.sequencer.stop)
+        self._closers.add(self.sequencer.stop)
         self.sequencer.start()
 
     def _start_server(self) -> None:
@@ -324,10 +321,10 @@ class Node:
             self.server = self.engine.serve(settings, self.loop.dispatch, self.loop.names, self.loop.http)
         except PortInUse as error:
             raise explain(error, rpc, further) from error
-        self._closers.append(self.server.close)
+        self._closers.add(self.server.close)
         self.urls = urls(further, self.server.listening, self.server.url)
         self.loop.start()
-        self._closers.append(self.loop.stop)
+        self._closers.add(self.loop.stop)
         self._start_services()
 
     def _handlers(self) -> dict[str, Handler]:
@@ -352,7 +349,7 @@ class Node:
         self.server.set_routes(self.loop.routes)
         supervisor: Supervisor = Supervisor(self._services)
         self.loop.run(supervisor.start())
-        self._closers.append(lambda: self.loop.run(supervisor.stop(), 5))
+        self._closers.add(lambda: self.loop.run(supervisor.stop(), 5))
 
     # While it runs.
 
@@ -451,18 +448,9 @@ class Node:
         self._stop.wait()
 
     def stop(self) -> None:
-        """Stops everything that was started, in reverse order."""
-        with self._stopping:
-            if self._stopped:
-                return
-            self._stopped = True
+        """Stops everything that was started, in reverse order; a second call does nothing."""
         self._stop.set()
-        while self._closers:
-            close = self._closers.pop()
-            try:
-                close()
-            except Exception:
-                log.exception("stopping failed")
+        self._closers.close()
 
     def __enter__(self) -> Node:
         return self

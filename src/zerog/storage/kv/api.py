@@ -18,6 +18,7 @@ from typing import Annotated, Any, Protocol
 from zerog.chain.methods import Flag, MethodTable, Uint64
 from zerog.errors import RpcError, StorageError, ZerogError
 from zerog.storage.api import compatibility
+from zerog.storage.api.wire import decode_root
 from zerog.storage.kv import access
 from zerog.storage.kv.replay import FlowReader, Replay
 from zerog.storage.kv.store import NEWEST, KvStore, Pair, identity
@@ -45,17 +46,6 @@ class Caller(Protocol):
         ...
 
 
-def _hash(value: Any) -> bytes:
-    if isinstance(value, str):
-        digits = value[2:] if value[:2] in ("0x", "0X") else value
-        if len(digits) == 64:
-            try:
-                return binascii.unhexlify(digits)
-            except (binascii.Error, ValueError):
-                pass
-    raise ValueError("a stream id, 32 bytes as hexadecimal")
-
-
 def _account(value: Any) -> bytes:
     if isinstance(value, str):
         digits = value[2:] if value[:2] in ("0x", "0X") else value
@@ -67,7 +57,7 @@ def _account(value: Any) -> bytes:
     raise ValueError("an address, 20 bytes as hexadecimal")
 
 
-StreamId = Annotated[bytes, _hash]
+StreamId = Annotated[bytes, decode_root]
 AccountId = Annotated[bytes, _account]
 
 
