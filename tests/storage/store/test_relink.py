@@ -138,3 +138,19 @@ def test_common_parts_of_ranges() -> None:
     assert {i for r in found for i in range(*r)} == both
     assert all(first < end for first, end in found)
     assert shards.common(one, []) == []
+
+
+def test_data_kept_aside_survives_a_reopen_beside_a_pruned_submission_of_its_root(tmp_path: Path) -> None:
+    file, chain = File.of(b"twin"), Chain()
+    with FlowStore.open(tmp_path, ShardConfig()) as store:
+        store.append([chain.submit(file), chain.submit(file)], BLOCK)
+        store.put_segments(0, list(file.segments))
+        assert store.settle(30)
+        store.prune(0)
+        chain.revert(1)
+        store.revert(1, BLOCK)
+    with FlowStore.open(tmp_path, ShardConfig()) as store:
+        assert store.settle(30)
+        store.append([chain.submit(file)], BLOCK)
+        assert store.settle(30)
+        assert read_back(store, 1) == b"twin"

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from zerog.errors import DataDamaged, SegmentRefused, StorageError, StorageFull, UnknownFile
 from zerog.storage.store import shards
 from zerog.storage.store.index import PART
-from zerog.storage.values import Segment, Submission
+from zerog.storage.values import FileState, Segment, Submission
 
 if TYPE_CHECKING:
     from zerog.storage.store.aside import Aside
@@ -144,6 +144,8 @@ class Relinking:
         store, seq = self._store, submission.seq
         reverts = self._reverts
         try:
+            if store.state(seq) is FileState.PRUNED:
+                return  # what was kept aside waits for a submission that takes it
             for other in self._others(submission):
                 ranges = shards.common(store.missing(seq), store.held(other.seq))
                 for first, end in ranges:
@@ -184,5 +186,7 @@ class Relinking:
         try:
             self._store.put_segment(submission.seq, segment)
         except SegmentRefused as error:
+            if error.field == "root":
+                raise  # pruned in the meantime: what is kept stays kept
             # A file that was damaged while it lay aside: the others may be sound.
             log.warning("segment %d of submission %d, kept aside: %s", segment.index, submission.seq, error)
