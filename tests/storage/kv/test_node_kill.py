@@ -171,7 +171,13 @@ def _observed(node: Node) -> dict[str, Any]:
     applied = _until_applied(client)
     return {
         "applied": applied,
-        "results": client.batch([("kv_getTransactionResult", [seq]) for seq in range(applied)]),
+        "results": [
+            result
+            for first in range(0, applied, 500)
+            for result in client.batch(
+                [("kv_getTransactionResult", [seq]) for seq in range(first, min(applied, first + 500))]
+            )
+        ],
         "changes": [_changes(client, number) for number in range(2)],
         "roles": [client.kv.stream(number + 1).roles() for number in range(2)],
     }

@@ -83,6 +83,15 @@ class Model:
         self.files, self.promised = self.files[:count], self.promised[:count]
         self.pruned = {seq for seq in self.pruned if seq < count}
 
+    def reopened(self) -> None:
+        """What lies aside goes to the first submission of its root that is not pruned, and shares its fate then."""
+        for root in list(self.aside):
+            live = [s for s, file in enumerate(self.files) if file.root == root and s not in self.pruned]
+            if live:
+                self.promised[live[0]] |= self.aside.pop(root) & self.own(live[0])
+                if self.promised[live[0]] == self.own(live[0]):
+                    self.became_final(live[0])
+
     def became_final(self, seq: int) -> None:
         for other, file in enumerate(self.files):
             if file.root == self.files[seq].root and other not in self.pruned:
@@ -194,6 +203,7 @@ class Histories(RuleBasedStateMachine):
     def reopen(self) -> None:
         self.store.close()
         self.open()
+        self.model.reopened()
 
     @rule(limit=st.integers(1, 9))
     def scrub(self, limit: int) -> None:
