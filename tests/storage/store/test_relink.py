@@ -154,3 +154,14 @@ def test_data_kept_aside_survives_a_reopen_beside_a_pruned_submission_of_its_roo
         store.append([chain.submit(file)], BLOCK)
         assert store.settle(30)
         assert read_back(store, 1) == b"twin"
+
+
+def test_a_new_shard_takes_over_what_another_submission_of_the_root_holds(tmp_path: Path) -> None:
+    twin, between, chain = File.of(b"x"), File.of(merkle.prng(786_431)), Chain()
+    with FlowStore.open(tmp_path, ShardConfig(0, 2)) as store:
+        store.append([chain.submit(file) for file in (twin, between, twin)], BLOCK)
+        store.put_segments(0, list(twin.segments))
+        assert store.held(2) == []
+        store.set_shard(ShardConfig(0, 1))
+        assert store.settle(30)
+        assert read_back(store, 2) == b"x"

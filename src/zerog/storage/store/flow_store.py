@@ -544,6 +544,8 @@ class FlowStore:
             upkeep.give_back(self._index, self._sectors)
         for seq in final:
             self._tell(Finalized(seq))
+        # What a file lacks now, another one of its root may hold.
+        self._relinking.start()
 
     def damaged(self) -> list[tuple[int, int]]:
         """(seq, segment) whose bytes were found wrong and not replaced yet."""
