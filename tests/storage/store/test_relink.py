@@ -165,3 +165,19 @@ def test_a_new_shard_takes_over_what_another_submission_of_the_root_holds(tmp_pa
         store.set_shard(ShardConfig(0, 1))
         assert store.settle(30)
         assert read_back(store, 2) == b"x"
+
+
+def test_data_kept_aside_waits_for_a_submission_at_a_place_that_the_shard_keeps(tmp_path: Path) -> None:
+    file, chain = File.of(b"x"), Chain()
+    with FlowStore.open(tmp_path, ShardConfig()) as store:
+        store.append([chain.submit(f) for f in (file, File.of(merkle.prng(262_143)), file)], BLOCK)
+        store.put_segments(0, list(file.segments))
+        assert store.settle(30)
+        store.revert(2, BLOCK)
+        chain.revert(2)
+        store.append([chain.submit(SMALL)], BLOCK)
+        store.set_shard(ShardConfig(2, 4))
+        assert store.settle(30)
+        store.append([chain.submit(file)], BLOCK)
+        assert store.settle(30)
+        assert read_back(store, 3) == b"x"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from zerog.errors import SegmentRefused
@@ -77,10 +77,15 @@ class Aside:
             with contextlib.suppress(SegmentRefused, OSError):
                 yield from frame.decode((self.directory / name).read_bytes())
 
-    def drop(self, root: bytes) -> None:
-        """Removes what is kept of a root."""
+    def drop(self, root: bytes, keep: Collection[int] = ()) -> None:
+        """Removes what is kept of a root, but for the segments in ``keep``."""
+        kept = {f"{root.hex()}-{index:08x}.frame" for index in keep}
         with self._lock:
-            for name, size in self._roots.pop(root.hex(), {}).items():
+            files = self._roots.pop(root.hex(), {})
+            rest = {name: size for name, size in files.items() if name in kept}
+            if rest:
+                self._roots[root.hex()] = rest
+            for name in files.keys() - rest.keys():
                 with contextlib.suppress(OSError):
                     (self.directory / name).unlink()
-                self._used -= size
+                self._used -= files[name]

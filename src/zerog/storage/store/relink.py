@@ -153,13 +153,17 @@ class Relinking:
                         found = [self._taken(other, i) for i in range(at, min(end, at + STEP))]
                         store.put_segments(seq, [s for s in found if s is not None])
                         yield len(found)
+            foreign = set()
             for kept in self._aside.segments(submission.root):
-                self._put_kept(submission, kept)
+                if self._store.shard.owns(shards.base(submission) + kept.index):
+                    self._put_kept(submission, kept)
+                else:
+                    foreign.add(kept.index)  # for a submission at another place
                 yield 1
             # A revert in between has kept more, for the submissions that come after it.
             with store.unchanged():
                 if self._reverts == reverts:
-                    self._aside.drop(submission.root)
+                    self._aside.drop(submission.root, keep=foreign)
         except StorageFull as error:
             log.warning("submission %d could not take over data of its root: %s", seq, error)
         except (SegmentRefused, UnknownFile) as error:
@@ -181,8 +185,6 @@ class Relinking:
             return None
 
     def _put_kept(self, submission: Submission, segment: Segment) -> None:
-        if not self._store.shard.owns(shards.base(submission) + segment.index):
-            return
         try:
             self._store.put_segment(submission.seq, segment)
         except SegmentRefused as error:
