@@ -17,6 +17,7 @@ from zerog.errors import RpcError, ZerogError
 
 if TYPE_CHECKING:
     from zerog.client import Client
+    from zerog.inference.publication import StorageTranscripts
     from zerog.node.devnet import Node
     from zerog.node.services import Service
     from zerog.storage.api.node import StorageNode
@@ -73,7 +74,22 @@ def inference(node: Node, running: dict[str, Service]) -> Service | None:
         ephemeral = node.config.node.ephemeral
         return random_key() if ephemeral else load_or_create(home() / "inference-signer.key")
 
-    return InferenceService(connect, key)
+    def store(client: Client, account: str) -> StorageTranscripts:
+        from tempfile import mkdtemp
+
+        from zerog.client.storage import Storage
+        from zerog.inference.publication import StorageTranscripts
+
+        payments = Path(mkdtemp(prefix="zerog-payments-")) if path is None else path / "payments"
+        return StorageTranscripts(Storage(node.url, client=client, account=account, state=payments))
+
+    path = None if node.data_dir is None else node.data_dir / "inference"
+    return InferenceService(
+        connect,
+        key,
+        store=store if "storage" in running else None,
+        book=None if path is None else path / "answers.sqlite",
+    )
 
 
 def storage(node: Node, running: dict[str, Service]) -> StorageService | None:
@@ -259,8 +275,8 @@ def _miner(node: Node, store: FlowStore, stop: threading.Event) -> Miner:
 
 
 FACTORIES: list[tuple[str, Factory]] = [
-    ("inference", inference),
     ("storage", storage),
+    ("inference", inference),
     ("kv", kv),
     ("indexer", indexer),
     ("miner", miner),
