@@ -99,6 +99,10 @@ class Signatory:
         InferenceError : the engine refuses; nothing is signed then.
         """
         generation = self.engine.generate(inquiry.request, inquiry.params, inquiry.stop_strings)
+        return self.sign(inquiry, generation, now, deadline)
+
+    def sign(self, inquiry: Inquiry, generation: Generation, now: int, deadline: int | None = None) -> Answer:
+        """Signs what the engine generated for an inquiry, to its end; times as in `answer`."""
         receipt = InferenceReceipt(
             requestId=inquiry.request_id,
             requester=inquiry.requester,

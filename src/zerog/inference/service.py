@@ -18,6 +18,7 @@ from zerog.errors import InferenceError, InvalidParams, ZerogError
 
 if TYPE_CHECKING:
     from zerog.client import Client
+    from zerog.inference.engine_host import EngineHost
     from zerog.inference.provider import GateProvider
 
 # Everything heavier loads in the service's own thread: a node must answer before that.
@@ -35,14 +36,14 @@ class InferenceService:
     ----------
     connect : gives a client of the node, and the 0x-address of an account that the node holds: it
         stakes and pays gas. Called once the node answers.
-    key : gives the signing key of the receipts, 32 bytes; called at the first request.
+    host : the node's engine, loaded at the first request.
     """
 
     name = "inference"
 
-    def __init__(self, connect: Callable[[], tuple[Client, str]], key: Callable[[], bytes]) -> None:
+    def __init__(self, connect: Callable[[], tuple[Client, str]], host: EngineHost) -> None:
         self._connect = connect
-        self._key = key
+        self.host = host
         self._provider: GateProvider | None = None
         self._failure: str | None = None
 
@@ -57,10 +58,12 @@ class InferenceService:
         stop = threading.Event()
         try:
             await asyncio.to_thread(self._serve, stop)
+        except asyncio.CancelledError:
+            # The node ends. After a failure the engine stays: others use it, too.
+            self.host.interrupt()
+            raise
         finally:
             stop.set()
-            if self._provider is not None:
-                self._provider.interrupt()
 
     def _serve(self, stop: threading.Event) -> None:
         from zerog.chain.keys import keccak256
@@ -82,18 +85,9 @@ class InferenceService:
         self._provider.run(stop, POLL)
 
     def _start(self, client: Client, account: str) -> GateProvider:
-        from zerog.contracts import INFERENCE_REGISTRY
-        from zerog.inference.answer import Domain, Signatory
         from zerog.inference.provider import GateProvider
-        from zerog.inference.weights import SMOLLM2, fetch, find
 
-        if find(SMOLLM2) is None:
-            raise InferenceError(f"{SMOLLM2.name} is not on this machine", hint="run: zerog infer fetch")
-        from zerog.inference.engines.llama_cpp import LlamaCppEngine
-
-        engine = LlamaCppEngine(fetch(SMOLLM2))
-        domain = Domain(client.chain_id, bytes.fromhex(INFERENCE_REGISTRY[2:]))
-        signatory = Signatory(engine, self._key(), bytes.fromhex(account[2:]), domain)
+        signatory = self.host.signatory()
         provider = GateProvider(client, signatory, account)
         provider.enrol()
         return provider

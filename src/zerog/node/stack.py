@@ -17,6 +17,8 @@ from zerog.errors import RpcError, ZerogError
 
 if TYPE_CHECKING:
     from zerog.client import Client
+    from zerog.inference.answer import Domain
+    from zerog.inference.engine_host import EngineHost
     from zerog.node.devnet import Node
     from zerog.node.services import Service
     from zerog.storage.api.node import StorageNode
@@ -58,7 +60,6 @@ def inference(node: Node, running: dict[str, Service]) -> Service | None:
     """Answers prompts, on a chain whose accounts the node holds."""
     if not node.accounts:
         return None
-    from zerog.chain.keys import random_key
     from zerog.inference.service import InferenceService
 
     def connect() -> tuple[Client, str]:
@@ -66,14 +67,29 @@ def inference(node: Node, running: dict[str, Service]) -> Service | None:
 
         return Client(node.url), node.accounts[-1].address
 
+    return InferenceService(connect, engine_host(node))
+
+
+def engine_host(node: Node) -> EngineHost:
+    """The node's engine with its key; the stake is that of the node's last account."""
+    from zerog.inference.engine_host import EngineHost, embedded
+
     def key() -> bytes:
+        from zerog.chain.keys import random_key
         from zerog.inference.signer import load_or_create
         from zerog.node.datadir import home
 
         ephemeral = node.config.node.ephemeral
         return random_key() if ephemeral else load_or_create(home() / "inference-signer.key")
 
-    return InferenceService(connect, key)
+    def standing() -> tuple[Domain, bytes]:
+        from zerog.contracts import INFERENCE_REGISTRY
+        from zerog.inference.answer import Domain
+
+        domain = Domain(node.chain_id, bytes.fromhex(INFERENCE_REGISTRY[2:]))
+        return domain, bytes.fromhex(node.accounts[-1].address[2:])
+
+    return EngineHost(embedded, key, standing)
 
 
 def storage(node: Node, running: dict[str, Service]) -> StorageService | None:
