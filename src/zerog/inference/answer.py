@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from zerog.chain.keys import address_of, keccak256
-from zerog.contracts import MODELS
 from zerog.inference.encoding import ZERO_HASH
 from zerog.inference.encoding import Domain as Domain
 from zerog.inference.engines import Engine, Generation
@@ -161,7 +160,7 @@ class Signatory:
             finish=generation.finish,
             prompt_tokens=generation.prompt_tokens,
             engine=self.engine.description,
-            model=anonymous(MODELS[0]),
+            model=anonymous(self.engine.model),
             steps=generation.steps,
         )
 

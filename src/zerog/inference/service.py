@@ -20,6 +20,7 @@ from zerog.errors import InferenceError, InvalidParams, RpcError, ZerogError
 
 if TYPE_CHECKING:
     from zerog.client import Client
+    from zerog.inference.engine_host import EngineHost
     from zerog.inference.provider import GateProvider
     from zerog.inference.publication import StorageTranscripts
 
@@ -38,7 +39,7 @@ class InferenceService:
     ----------
     connect : gives a client of the node, and the 0x-address of an account that the node holds: it
         stakes and pays gas. Called once the node answers.
-    key : gives the signing key of the receipts, 32 bytes; called at the first request.
+    host : the node's engine, loaded at the first request.
     store : makes the place where transcripts and weights are published; ``None``: they are not.
     book : file of the provider's book of answers; ``None`` keeps it in memory.
     """
@@ -48,13 +49,13 @@ class InferenceService:
     def __init__(
         self,
         connect: Callable[[], tuple[Client, str]],
-        key: Callable[[], bytes],
+        host: EngineHost,
         *,
         store: Callable[[Client, str], StorageTranscripts] | None = None,
         book: Path | None = None,
     ) -> None:
         self._connect = connect
-        self._key = key
+        self.host = host
         self._make_store = store
         self._book = book
         self._provider: GateProvider | None = None
@@ -71,10 +72,12 @@ class InferenceService:
         stop = threading.Event()
         try:
             await asyncio.to_thread(self._serve, stop)
+        except asyncio.CancelledError:
+            # The node ends. After a failure the engine stays: others use it, too.
+            self.host.interrupt()
+            raise
         finally:
             stop.set()
-            if self._provider is not None:
-                self._provider.interrupt()
 
     def _serve(self, stop: threading.Event) -> None:
         from zerog.chain.keys import keccak256
@@ -100,19 +103,10 @@ class InferenceService:
         self._provider.run(stop, POLL)
 
     def _start(self, client: Client, account: str, store: StorageTranscripts | None) -> GateProvider:
-        from zerog.contracts import INFERENCE_REGISTRY
-        from zerog.inference.answer import Domain, Signatory
         from zerog.inference.answers import AnswerBook
         from zerog.inference.provider import GateProvider
-        from zerog.inference.weights import SMOLLM2, fetch, find
 
-        if find(SMOLLM2) is None:
-            raise InferenceError(f"{SMOLLM2.name} is not on this machine", hint="run: zerog infer fetch")
-        from zerog.inference.engines.llama_cpp import LlamaCppEngine
-
-        engine = LlamaCppEngine(fetch(SMOLLM2))
-        domain = Domain(client.chain_id, bytes.fromhex(INFERENCE_REGISTRY[2:]))
-        signatory = Signatory(engine, self._key(), bytes.fromhex(account[2:]), domain)
+        signatory = self.host.signatory()
         provider = GateProvider(client, signatory, account, store=store, book=AnswerBook(self._book))
         provider.enrol()
         if store is not None:

@@ -18,11 +18,11 @@ import struct
 from dataclasses import dataclass, replace
 from typing import Any
 
-from zerog.contracts import GenesisModel
 from zerog.errors import InferenceError
 from zerog.inference.binary import Reader, Writer
 from zerog.inference.encoding import Domain, parse_hex
 from zerog.inference.engines import FinishReason
+from zerog.inference.models import ModelIdentity
 from zerog.inference.receipt import InferenceReceipt, SamplingParams, stop_hash
 from zerog.inference.trace import PAIRS, TraceStep
 
@@ -68,7 +68,7 @@ class Transcript:
     finish: FinishReason
     prompt_tokens: int
     engine: str
-    model: GenesisModel
+    model: ModelIdentity
     steps: tuple[TraceStep, ...]
 
     @property
@@ -107,7 +107,7 @@ class SignedTranscript:
     envelope: bytes | None = None
 
 
-def anonymous(model: GenesisModel) -> GenesisModel:
+def anonymous(model: ModelIdentity) -> ModelIdentity:
     """A model's identity as transcripts carry it: without its place of origin."""
     return replace(model, uri="")
 
@@ -124,7 +124,7 @@ def decode_canonical(data: bytes) -> Transcript:
     if (version := reader.u8("version")) != VERSION:
         raise InferenceError(f"the transcript has version {version}, known is {VERSION}")
     engine = reader.ascii("engine", MAX_ENGINE)
-    model = GenesisModel(
+    model = ModelIdentity(
         name=reader.text("model name", MAX_NAME),
         weights_root="0x" + reader.fixed("weights root", 32).hex(),
         tokenizer_hash="0x" + reader.fixed("tokenizer hash", 32).hex(),

@@ -13,10 +13,10 @@ from typing import Any, Literal
 
 import msgspec
 
-from zerog.contracts import GenesisModel
 from zerog.errors import InferenceError
 from zerog.inference.encoding import Domain, from_message, parse_hex
 from zerog.inference.engines import FinishReason
+from zerog.inference.models import ModelIdentity
 from zerog.inference.receipt import InferenceReceipt, SamplingParams
 from zerog.inference.trace import PAIRS, TraceStep
 from zerog.inference.transcript import MAX_STEPS, SignedTranscript, Transcript
@@ -206,10 +206,10 @@ def _base64(text: str, name: str) -> bytes:
         raise InferenceError(f"{name} is not base64") from None
 
 
-def _model(fields: _ModelFields) -> GenesisModel:
+def _model(fields: _ModelFields) -> ModelIdentity:
     parse_hex(fields.weights_root, 32, "model.weightsRoot")
     parse_hex(fields.tokenizer_hash, 32, "model.tokenizerHash")
-    return GenesisModel(
+    return ModelIdentity(
         name=fields.name,
         weights_root=fields.weights_root.lower(),
         tokenizer_hash=fields.tokenizer_hash.lower(),

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 from typing import TYPE_CHECKING
 
 from zerog.chain.keys import keccak256
-from zerog.contracts.genesis import model_id
 from zerog.errors import InferenceError
 from zerog.inference.encoding import ZERO_HASH
 from zerog.inference.engines import Engine
+from zerog.inference.models import id_of
 from zerog.inference.receipt import (
     CLAIMABLE_TIERS,
     AuditVote,
@@ -164,7 +163,7 @@ def _commitments(
         ("output hash", receipt.outputHash, keccak256(transcript.output)),
         ("parameters", receipt.paramsHash, params.struct_hash()),
         ("stop strings", params.stopHash, stop_hash(list(transcript.stop_strings))),
-        ("model id", receipt.modelId, model_id(transcript.model, keccak256)),
+        ("model id", receipt.modelId, id_of(transcript.model)),
         ("engine id", receipt.engineId, engine_id(transcript.engine)),
         ("trace root", receipt.traceRoot, trace_root(transcript.steps)),
         ("output tokens", receipt.outputTokens, len(transcript.steps)),
@@ -195,7 +194,7 @@ def _require_comparable(transcript: Transcript, engine: Engine) -> None:
             f"this machine runs the engine {engine.description!r}; the answer is of {transcript.engine!r}: "
             "they do not agree bit for bit, so nothing can be said about the answer"
         )
-    wanted = model_id(transcript.model, keccak256)
+    wanted = id_of(transcript.model)
     if wanted != engine.model_id:
         raise CannotCompare(
             f"the engine has the model 0x{engine.model_id.hex()}, the answer is of 0x{wanted.hex()}"
@@ -230,7 +229,7 @@ def _leaf_fault(
         except InferenceError as error:
             return Fault(index, error.message)
     prompt = engine.prompt_tokens(transcript.request)
-    rows = islice(engine.replay(transcript.request, tokens), first, None)
+    rows = engine.replay(transcript.request, tokens, first)
     for index, row in enumerate(rows, first):
         if (reason := _wrong_leaf(transcript, index, row, [*prompt, *tokens[:index]])) is not None:
             return Fault(index, reason)
