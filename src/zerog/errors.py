@@ -23,6 +23,8 @@
     │   └── WaitTimeout             it is not in a block yet
     ├── AbiError                    arguments or return data that do not fit an ABI
     ├── InferenceError              an inference, its receipt or its model
+    │   ├── EngineBusy              its bounded queue is full; try again later
+    │   └── EngineCancelled         the caller, or a shutdown, ended the generation
     ├── StorageError                storing, finding or reading data
     │   ├── SegmentRefused          a segment fails its checks (field, detail)
     │   ├── UnknownFile             no submission has that root or number
@@ -172,6 +174,14 @@ class AbiError(ZerogError):
 
 class InferenceError(ZerogError):
     """An inference, its receipt or its model is not usable."""
+
+
+class EngineBusy(InferenceError):
+    """An engine's bounded queue is full; the same request may succeed later."""
+
+
+class EngineCancelled(InferenceError):
+    """A generation ended because its caller cancelled it or the engine was interrupted."""
 
 
 class StorageError(ZerogError):
