@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Protocol
@@ -52,7 +53,6 @@ class Member:
     verifier: bytes
     commitment: bytes
     verdict: int
-    bad_index: int = AuditVote.NO_BAD_INDEX
 
     @property
     def committed(self) -> bool:
@@ -75,7 +75,6 @@ class Audit:
     beacon_block: int
     commit_ends: int
     reveal_ends: int
-    drawn_block: int
     members: tuple[Member, ...]
 
     def member(self, verifier: bytes) -> Member | None:
@@ -135,8 +134,36 @@ class AuditChain(Protocol):
         """RLP of a block's header."""
         ...
 
-    def draw(self, receipt: InferenceReceipt, header: bytes) -> Call:
-        """Draws a committee."""
+    def beacon(self, receipt_hash: bytes) -> int | None:
+        """Block whose randomness draws if the draw comes in the next block; ``None`` while it is to come."""
+        ...
+
+    def drawable(self, receipt: InferenceReceipt, beacon: int) -> tuple[int, int]:
+        """Verifiers that a draw with this beacon can reach, and those registered."""
+        ...
+
+    def draw(self, receipt: InferenceReceipt, header: bytes, selection: bytes | None = None) -> Call:
+        """Draws a committee. ``selection``: header of the first beacon, when its window was missed."""
+        ...
+
+    def standing(self, account: str) -> tuple[int, set[bytes]]:
+        """Stake of a verifier in wei, and the pools it has joined."""
+        ...
+
+    def register(self, pools: Sequence[bytes], encryption_key: bytes, value: int) -> Call:
+        """Registers a verifier, or adds ``value`` wei to its stake."""
+        ...
+
+    def challenge(self, receipt_hash: bytes, leaf: int, bond: int) -> Call:
+        """Disputes a receipt; ``bond`` in wei."""
+        ...
+
+    def credit(self, account: str) -> int:
+        """Wei that wait to be withdrawn."""
+        ...
+
+    def withdraw(self, account: str) -> Call:
+        """Pays out credits."""
         ...
 
     def commit(self, receipt_hash: bytes, commitment: bytes) -> Call:

@@ -19,16 +19,18 @@ from zerog.errors import ContractReverted, InferenceError
 from zerog.inference.audit.chain import Audit, AuditPhase, Head, Member, Recorded, Terms
 from zerog.inference.audit.header import encode_header
 from zerog.inference.audit.receipts import as_address, find_receipt, receipt_of
-from zerog.inference.audit.sending import Call
+from zerog.inference.audit.sending import Call, refusal
 from zerog.inference.encoding import domain_separator
 from zerog.inference.receipt import AuditVote, InferenceReceipt
 
 if TYPE_CHECKING:
-    from zerog.client import Account, Client, Contract
+    from zerog.client import Client, Contract
     from zerog.client.contract import Event
 
 log = logging.getLogger("zerog.audit")
 
+_MANY = 32
+"""The largest draw that the registry of verifiers makes."""
 TOLERANT_POOL = keccak256(b"tolerant")
 """Verifiers that compare receipts of the tolerant class."""
 
@@ -168,15 +170,43 @@ class AuditContracts:
         """See `AuditChain.audit`."""
         return _audit_of(self.audits.auditOf(receipt_hash))
 
+    def beacon(self, receipt_hash: bytes) -> int | None:
+        """See `AuditChain.beacon`."""
+        try:
+            return int(self.audits.beaconOf(receipt_hash))
+        except ContractReverted as error:
+            if refusal(error) == "BeaconPending":
+                return None
+            raise
+
+    def drawable(self, receipt: InferenceReceipt, beacon: int) -> tuple[int, int]:
+        """Verifiers that a draw with this beacon can reach, and those that will be reachable soon."""
+        pool = receipt.engineId
+        members, _ = self.verifiers.draw(pool, bytes(32), _MANY, "0x" + receipt.provider.hex(), beacon)
+        registered = [as_address(member) for member in self.verifiers.verifiersOf(pool)]
+        return len(members), len([member for member in registered if member != receipt.provider])
+
+    def standing(self, account: str) -> tuple[int, set[bytes]]:
+        """Stake of a verifier in wei, and the pools it has joined; nothing for a stranger."""
+        verifier, pools = self.verifiers.verifierOf(account)
+        return (int(verifier.stake), {bytes(pool) for pool in pools}) if verifier.active else (0, set())
+
+    def register(self, pools: Sequence[bytes], encryption_key: bytes, value: int) -> Call:
+        """Registers a verifier, or changes it and adds ``value`` wei to its stake."""
+        data = self.verifiers.registerVerifier.encode(list(pools), encryption_key)
+        return Call(self.verifiers.address, data, "register", value)
+
     def credit(self, account: str) -> int:
         """Wei that wait to be withdrawn."""
         return int(self.audits.creditOf(account))
 
     # Calls.
 
-    def draw(self, receipt: InferenceReceipt, header: bytes) -> Call:
+    def draw(self, receipt: InferenceReceipt, header: bytes, selection: bytes | None = None) -> Call:
         """See `AuditChain.draw`."""
-        return self._call("draw", "drawAudit", receipt.to_tuple(), header)
+        if selection is None:
+            return self._call("draw", "drawAudit", receipt.to_tuple(), header)
+        return self._call("draw", "drawLate", receipt.to_tuple(), header, selection)
 
     def commit(self, receipt_hash: bytes, commitment: bytes) -> Call:
         """See `AuditChain.commit`."""
@@ -216,22 +246,16 @@ _TELLING = frozenset({"ReceiptConsumed", "ReceiptRecorded", "AuditDrawn", "Audit
 
 
 def _audit_of(found: Any) -> Audit:
-    raise NotImplementedError
+    stored = found.audit
+    return Audit(
+        phase=AuditPhase(stored.state),
+        round=stored.round,
+        from_leaf=stored.fromLeaf,
+        beacon_block=stored.beaconBlock,
+        commit_ends=stored.commitEnds,
+        reveal_ends=stored.revealEnds,
+        members=tuple(
+            Member(as_address(seat.verifier), bytes(seat.commitment), seat.verdict) for seat in found.seats
+        ),
+    )
 
-
-def enrol(
-    contracts: AuditContracts,
-    account: Account,
-    pools: Sequence[bytes],
-    stake: int,
-    encryption_key: bytes = b"",
-) -> bool:
-    """Registers a verifier for ``pools`` and tops its stake up to ``stake`` wei; whether anything was to do."""
-    found = contracts.verifiers.verifierOf(account)
-    verifier, known = found[0], {bytes(pool) for pool in found[1]}
-    missing = max(0, stake - int(verifier.stake))
-    same = set(pools) <= known and bytes(verifier.encryptionKey) == encryption_key
-    if verifier.active and same and not missing:
-        return False
-    contracts.verifiers.registerVerifier(list(pools), encryption_key, value=missing, account=account)
-    return True

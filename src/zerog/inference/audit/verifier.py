@@ -68,6 +68,7 @@ class Policy:
     retry : seconds between tries.
     margin : blocks before the end of the commit window at which a transcript counts as unavailable.
     withdraw_at : rewards are withdrawn when this much has gathered, wei.
+    watch_ppm : share of the receipts that nobody was drawn for which are executed all the same, in millionths.
     """
 
     prepare: bool = False
@@ -75,6 +76,22 @@ class Policy:
     retry: float = 1.0
     margin: int = 1
     withdraw_at: int = 10**16
+    watch_ppm: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What a verifier registers with: pools, stake in wei, and whether it may read private transcripts."""
+
+    pools: tuple[bytes, ...]
+    stake: int
+    private: bool = True
+
+    def encryption_key(self, key: bytes) -> bytes:
+        """The public key that private transcripts are sealed for; empty without."""
+        from zerog.inference.privacy import public_key
+
+        return public_key(key) if self.private else b""
 
 
 @dataclass(slots=True)
@@ -99,6 +116,7 @@ class Auditor:
     journal : what was promised.
     examiner : executes receipts again.
     voters : accounts that are registered as verifiers; the first one also draws and settles.
+    standing : what they register with when they are not; ``None`` when somebody else sees to that.
     policy : see `Policy`.
     advance : makes one block, on a chain that makes them only on demand.
     tell : hears what happens.
@@ -112,6 +130,7 @@ class Auditor:
         examiner: Examiner,
         voters: Sequence[Account],
         *,
+        standing: Standing | None = None,
         policy: Policy | None = None,
         advance: Callable[[], None] | None = None,
         tell: Callable[[Happening], None] = lambda happening: None,
@@ -122,7 +141,9 @@ class Auditor:
         self._examiner = examiner
         self._voters = {bytes.fromhex(voter.address[2:]): voter for voter in voters}
         self._carrier = voters[0]
+        self._standing = standing
         self._policy = policy or Policy()
+        self._secret = keccak256(b"zerog watch" + voters[0].key)
         self._advance = advance
         self._tell = tell
         self._cases: dict[bytes, _Case] = {}
@@ -207,34 +228,98 @@ class Auditor:
             return self._draw(receipt_hash, case, audit, head)
         if audit.phase is AuditPhase.COMMITTING and head.number < audit.commit_ends:
             return self._commit(receipt_hash, case, audit, head)
-        if audit.phase is AuditPhase.COMMITTING or head.number < audit.reveal_ends:
+        committed = any(member.committed for member in audit.members)
+        opens = audit.commit_ends if audit.phase is AuditPhase.COMMITTING else 0
+        # Gas is estimated on the newest block, so that a window must have passed there.
+        if committed and opens < head.number < audit.reveal_ends:
             return self._reveal(receipt_hash, case, audit, head)
+        if head.number <= (audit.reveal_ends if committed else audit.commit_ends):
+            return Need.BLOCK
         return self._send(receipt_hash, audit, "settle", self._carrier, self._chain.settle(receipt_hash))
 
     def _draw(self, receipt_hash: bytes, case: _Case, audit: Audit, head: Head) -> Need:
         """Draws the committee when its beacon is there."""
         terms = self._chain.terms()
-        block = audit.beacon_block
+        first = audit.beacon_block
         if audit.phase is AuditPhase.NONE:
             recorded = self._chain.recorded_block(receipt_hash)
             if recorded is None:
                 return self._forget(receipt_hash)
-            block = recorded + terms.beacon_delay
-        if head.number < block:
+            first = recorded + terms.beacon_delay
+        elif head.number > first + terms.challenge_window:
+            # Nobody can be drawn: the dispute ends without a conclusion.
+            return self._send(receipt_hash, audit, "settle", self._carrier, self._chain.settle(receipt_hash))
+        if (need := self._enrol()) is not Need.NOTHING:
+            return need
+        beacon = self._chain.beacon(receipt_hash)
+        # One block more: gas is estimated on the newest block, where the beacon must lie in the past, too.
+        if beacon is None or head.number <= beacon:
             return Need.BLOCK
-        if self._policy.prepare and self._finding(receipt_hash, case, audit.from_leaf) is None:
-            return Need.WORK
-        # Whoever missed a window draws from the newest beacon that came at the fixed distance.
-        block += (head.number - block) // (terms.draw_window + 1) * (terms.draw_window + 1)
-        call = self._chain.draw(case.found.receipt, self._chain.header(block))
+        if self._policy.prepare:
+            if self._finding(receipt_hash, case, audit.from_leaf) is None:
+                if not self._is_out_of_patience(case):
+                    return Need.WORK
+            reachable, registered = self._chain.drawable(case.found.receipt, beacon)
+            if reachable < registered:
+                return Need.BLOCK
+        late = audit.phase is AuditPhase.NONE and beacon != first
+        call = self._chain.draw(
+            case.found.receipt, self._chain.header(beacon), self._chain.header(first) if late else None
+        )
         try:
-            done = self._send(receipt_hash, audit, f"draw {block}", self._carrier, call)
+            return self._send(receipt_hash, audit, f"draw {beacon}", self._carrier, call)
         except ContractReverted as error:
-            if refusal(error) == "NotSelected":
-                log.info("receipt 0x%s was not drawn", receipt_hash.hex())
-                return self._forget(receipt_hash)
+            if refusal(error) in ("NotSelected", "BeaconMissed"):
+                return self._overlook(receipt_hash, case, audit, terms.bond)
+            if refusal(error) == "NobodyToDraw":
+                return Need.BLOCK
             raise
-        return done
+
+    def _enrol(self) -> Need:
+        """Registers the voters, as far as the chain does not know them."""
+        if self._standing is None:
+            return Need.NOTHING
+        need = Need.NOTHING
+        for address, voter in self._voters.items():
+            stake, pools = self._chain.standing(voter.address)
+            missing = max(0, self._standing.stake - stake)
+            if not missing and set(self._standing.pools) <= pools:
+                continue
+            call = self._chain.register(
+                self._standing.pools, self._standing.encryption_key(voter.key), missing
+            )
+            purpose = f"{self._chain.identity.hex()[:16]} register {voter.address} {stake}"
+            sent = self._sender.send(purpose, voter, call)
+            need = max(need, Need.BLOCK if sent is None else Need.LOOK)
+            if sent is not None:
+                self._tell(
+                    Happening(
+                        "registered",
+                        f"0x{address.hex()} is a verifier",
+                        {"verifier": voter.address, "transaction": sent["transactionHash"]},
+                    )
+                )
+        return need
+
+    def _overlook(self, receipt_hash: bytes, case: _Case, audit: Audit, bond: int) -> Need:
+        """A receipt that nobody was drawn for: perhaps looked at all the same, and challenged."""
+        chance = int.from_bytes(keccak256(self._secret + receipt_hash)[:4])
+        if chance * 1_000_000 >= self._policy.watch_ppm << 32:
+            log.info("receipt 0x%s was not drawn", receipt_hash.hex())
+            return self._forget(receipt_hash)
+        finding = self._finding(receipt_hash, case, 0)
+        if finding is None:
+            return Need.NOTHING
+        self._say_once(case, "watched", "watched", f"receipt 0x{receipt_hash.hex()}, not drawn: {finding}",
+                       receiptHash=receipt_hash, verdict=finding.verdict, badIndex=finding.bad_index)  # fmt: skip
+        if finding.good:
+            return self._forget(receipt_hash)
+        call = self._chain.challenge(receipt_hash, finding.bad_index, bond)
+        try:
+            return self._send(receipt_hash, audit, "challenge", self._carrier, call)
+        except ContractReverted as error:
+            log.info("receipt 0x%s cannot be challenged: %s", receipt_hash.hex(), refusal(error))
+            return self._forget(receipt_hash)
 
     def _commit(self, receipt_hash: bytes, case: _Case, audit: Audit, head: Head) -> Need:
         """Commits every own member that has not."""
@@ -362,6 +447,15 @@ class Auditor:
 
     def _collect(self) -> None:
         """Withdraws rewards that have gathered."""
+        for voter in self._voters.values():
+            credit = self._chain.credit(voter.address)
+            if credit < self._policy.withdraw_at:
+                continue
+            purpose = f"{self._chain.identity.hex()[:16]} withdraw {voter.address} {credit}"
+            sent = self._sender.send(purpose, voter, self._chain.withdraw(voter.address))
+            if sent is not None:
+                facts = {"verifier": voter.address, "amount": str(credit), "transaction": sent["transactionHash"]}
+                self._tell(Happening("paid", f"{voter.address} was paid {credit} wei", facts))
 
 
 def _plain(value: Any) -> Any:
