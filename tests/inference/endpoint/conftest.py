@@ -11,8 +11,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-
 from tests.inference.conftest import DOMAIN
+
 from zerog.chain.keys import address_of, random_key
 from zerog.inference.endpoint import EndpointService, EndpointSettings
 from zerog.inference.engine_host import EngineHost

@@ -71,7 +71,9 @@ def test_an_open_token_limit_shrinks_to_what_the_context_leaves():
 
 
 def test_members_without_effect_and_neutral_values_are_taken():
-    chat(user="u", metadata={"a": "b"}, n=1, presence_penalty=0.0, logit_bias={}, tools=[], tool_choice="none")
+    chat(
+        user="u", metadata={"a": "b"}, n=1, presence_penalty=0.0, logit_bias={}, tools=[], tool_choice="none"
+    )
     chat(response_format={"type": "text"}, store=False, n=None, temperature=None, stop=None, seed=None)
 
 
@@ -167,8 +169,8 @@ JSON_VALUES = st.recursive(
     max_leaves=6,
 )
 NAMES = st.sampled_from(
-    ["temperature", "top_p", "top_k", "repetition_penalty", "seed", "max_tokens", "stop", "stream", "n"]
-    + ["stream_options", "logprobs", "top_logprobs", "messages", "prompt", "model", "tools", "logit_bias"]
+    "temperature top_p top_k repetition_penalty seed max_tokens stop stream n stream_options logprobs"
+    " top_logprobs messages prompt model tools logit_bias".split()
 )
 
 

@@ -6,8 +6,8 @@ import base64
 import json
 
 import pytest
-
 from tests.inference.conftest import DOMAIN, NOW
+
 from zerog.chain.keys import keccak256
 from zerog.client import Account
 from zerog.inference.encoding import ZERO_ADDRESS
@@ -100,7 +100,9 @@ def test_header_and_signed_request_must_name_the_same_account(requester):
     assert "another account" in refusal(headers)
 
 
-@pytest.mark.parametrize("value", ["", "{", "?", "[]", "{}", '{"request": 1}', '{"request": {}}', "e30=", "x" * 5000])
+@pytest.mark.parametrize(
+    "value", ["", "{", "?", "[]", "{}", '{"request": 1}', '{"request": {}}', "e30=", "x" * 5000]
+)
 def test_a_malformed_signed_request_is_refused(value):
     refusal({"x-zerog-request": value})
 

@@ -26,7 +26,7 @@ from zerog.inference.endpoint.receipts import Kept, Memory, asker_of
 from zerog.inference.endpoint.replies import Outcome, Reply, TextDecoder, TokenTexts, chat_id, logprobs_of
 from zerog.inference.endpoint.service import OPEN_ROUTES
 from zerog.inference.text_signature import sign_text
-from zerog.inference.transcript import encode_transcript, transcript_of
+from zerog.inference.transcript_file import encode_transcript
 
 if TYPE_CHECKING:
     from zerog.chain.methods import HttpExchange
@@ -290,8 +290,7 @@ class Desk:
         signature = sign_text(signatory.key, reply.question.body, body)
 
         def transcript() -> bytes:
-            engine = signatory.engine.description
-            return encode_transcript(transcript_of(outcome.answer, signatory.domain, engine, signatory.key))
+            return encode_transcript(signatory.signed_transcript(outcome.answer))
 
         self.memory.keep(Kept(reply.id, outcome.answer, signature, transcript))
 
