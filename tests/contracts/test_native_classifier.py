@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -22,7 +23,7 @@ def perceptron(seed: int, *widths: int, shift: int = 6) -> IntegerMlp:
                 tuple(draw.randint(-(1 << 20), 1 << 20) for _ in range(width)),
                 shift,
             )
-            for inputs, width in zip(widths, widths[1:], strict=False)
+            for inputs, width in pairwise(widths)
         )
     )
 
@@ -43,7 +44,9 @@ def evaluated(contract, values) -> tuple[int, tuple[int, ...]]:
     return words[0], tuple(words[3:])
 
 
-@pytest.mark.parametrize("model", [SMALL, EXTREME, perceptron(2, 16, 32, 16, 10), perceptron(3, 2, 1, 1, 2, 2)])
+@pytest.mark.parametrize(
+    "model", [SMALL, EXTREME, perceptron(2, 16, 32, 16, 10), perceptron(3, 2, 1, 1, 2, 2)]
+)
 @pytest.mark.parametrize("draw", range(4))
 def test_contract_and_twin_agree(world, model, draw):
     contract = world.deploy("NativeClassifier", model.encode())

@@ -349,7 +349,9 @@ class Client:
         if len(inputs) != len(arguments):
             raise AbiError(f"the constructor takes {len(inputs)} arguments, not {len(arguments)}")
         try:
-            receipt = self.send(input=code + encode(inputs, arguments), account=account, value=value, **fields)
+            receipt = self.send(
+                input=code + encode(inputs, arguments), account=account, value=value, **fields
+            )
         except ContractReverted as error:
             raw = data(error.data) if isinstance(error.data, str) else b""
             raise explained(error, known.revert_reason(raw) if raw else None) from None
