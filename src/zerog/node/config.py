@@ -274,7 +274,8 @@ class VerifierSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         Meta(ge=0, le=16, description="verifiers of a devnet, on its accounts from the fifth on"),
     ] = 3
     key_files: Annotated[
-        tuple[str, ...], Meta(description="files with the keys of further verifiers, 64 hexadecimal digits each")
+        tuple[str, ...],
+        Meta(description="files with the keys of further verifiers, 64 hexadecimal digits each"),
     ] = ()
     engines: Annotated[
         tuple[str, ...],
@@ -290,7 +291,9 @@ class VerifierSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     ] = True
     canary_ppm: Annotated[
         int,
-        Meta(ge=0, le=1_000_000, description="known-bad receipts laid per million seen, against lazy verifiers"),
+        Meta(
+            ge=0, le=1_000_000, description="known-bad receipts laid per million seen, against lazy verifiers"
+        ),
     ] = 0
     watch_ppm: Annotated[
         int,

@@ -333,7 +333,7 @@ def verifier(node: Node, running: dict[str, Service]) -> Service | None:
     settings = node.config.verifier
     accounts = node.accounts[FIRST_VERIFIER : FIRST_VERIFIER + settings.count]
     known = {address.lower() for address in node.genesis["alloc"]}
-    here = PREDEPLOYS["InferenceAudit"].lower() in known and "storage" in running
+    here = PREDEPLOYS.get("InferenceAudit", "").lower() in known and "storage" in running
     if not settings.enabled or not here or not (accounts or settings.key_files):
         return None
     from zerog.inference.audit.service import VerifierService
@@ -351,9 +351,7 @@ FIRST_VERIFIER = 4
 """Index of the account of a devnet's first verifier."""
 
 
-def _auditor(
-    node: Node, host: EngineHost, keys: list[bytes], tell: Callable[[Happening], None]
-) -> Auditor:
+def _auditor(node: Node, host: EngineHost, keys: list[bytes], tell: Callable[[Happening], None]) -> Auditor:
     """The node's verifiers; called when there is a first receipt."""
     from zerog.chain.sequencer import Mode
     from zerog.client import Account, Client

@@ -151,9 +151,7 @@ class CheatPlay:
         for account, need in ((self._cheat, stake + WEI), (self._requester, WEI)):
             self._client.request("anvil_setBalance", account.address, hex(need))
         engine, model = engine_id(self._honest.description), self._honest.model_id
-        sent = registry.registerProvider(
-            self._cheat, [engine], b"", b"", value=stake, account=self._cheat
-        )
+        sent = registry.registerProvider(self._cheat, [engine], b"", b"", value=stake, account=self._cheat)
         gate.joinQueue(model, account=self._cheat)
         facts = {"provider": self._cheat.address, "stake": tokens(stake), "transaction": sent.hash}
         return Scene("A provider registers, with stake", facts, facts)

@@ -15,7 +15,7 @@ import fcntl
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from zerog.errors import InferenceError
 from zerog.inference.engines import DeterminismClass, Engine, FinishReason, Generation
@@ -279,7 +279,6 @@ def requantised(weights: Path, quantisation: str) -> Path:
 
 
 def _quantise(source: Path, target: Path, file_type: int) -> None:
-    llama: Any
     try:
         from cyllama.llama import llama_cpp as llama
     except ImportError as error:

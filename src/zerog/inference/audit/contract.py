@@ -8,13 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from zerog.chain.keys import keccak256
-from zerog.contracts import (
-    INFERENCE_AUDIT,
-    INFERENCE_GATE,
-    INFERENCE_REGISTRY,
-    VERIFIER_REGISTRY,
-    artifact,
-)
+from zerog.contracts import INFERENCE_GATE, INFERENCE_REGISTRY, artifact
 from zerog.errors import ContractReverted, InferenceError
 from zerog.inference.audit.chain import Audit, AuditPhase, Head, Member, Recorded, Terms
 from zerog.inference.audit.header import encode_header
@@ -29,6 +23,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("zerog.audit")
 
+INFERENCE_AUDIT = "0x0000000000000000000000000000000000007003"
+VERIFIER_REGISTRY = "0x0000000000000000000000000000000000007004"
 _MANY = 32
 """The largest draw that the registry of verifiers makes."""
 TOLERANT_POOL = keccak256(b"tolerant")
@@ -131,19 +127,19 @@ class AuditContracts:
     def _recover(self, receipt_hash: bytes, event: Event) -> Recorded | None:
         if event.name == "AuditDrawn":
             receipt = receipt_of(event.receipt)
-            return Recorded(receipt_hash, receipt, event.log.block_number)
+            return Recorded(receipt_hash, receipt, event.log.block_number or 0)
         if event.name not in ("ReceiptConsumed", "ReceiptRecorded"):
             # A dispute over a receipt that came on chain before this verifier looked.
             block = self.recorded_block(receipt_hash)
             earlier = [] if block is None or block == event.log.block_number else self.recorded(block, block)
             return next((r for r in earlier if r.receipt_hash == receipt_hash), None)
-        transaction = self.client.transaction(event.log.transaction_hash)
+        transaction = self.client.transaction(event.log.transaction_hash or "0x")
         data = b"" if transaction is None else bytes.fromhex(transaction["input"][2:])
         receipt_found = find_receipt(data, bytes(event.requestId), receipt_hash, self.separator)
         if receipt_found is None:
             log.warning("receipt 0x%s is not in its transaction: it cannot be audited", receipt_hash.hex())
             return None
-        return Recorded(receipt_hash, receipt_found, event.log.block_number)
+        return Recorded(receipt_hash, receipt_found, event.log.block_number or 0)
 
     # Where things stand.
 
@@ -258,4 +254,3 @@ def _audit_of(found: Any) -> Audit:
             Member(as_address(seat.verifier), bytes(seat.commitment), seat.verdict) for seat in found.seats
         ),
     )
-

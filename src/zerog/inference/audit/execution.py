@@ -131,9 +131,7 @@ class Examiner:
         raise InferenceError("it is sealed, and for none of this verifier's keys")
 
 
-def judge(
-    transcript: Transcript, receipt: InferenceReceipt, engine: Engine, from_leaf: int = 0
-) -> Finding:
+def judge(transcript: Transcript, receipt: InferenceReceipt, engine: Engine, from_leaf: int = 0) -> Finding:
     """Re-executes a transcript that belongs to its receipt.
 
     A leaf from ``from_leaf`` on that is bad decides at once. Before the whole is called good, the leaves before it

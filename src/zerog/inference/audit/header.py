@@ -60,7 +60,9 @@ def encode_header(block: Mapping[str, Any]) -> bytes:
     header = _rlp_list(items)
     found = "0x" + keccak256(header).hex()
     if found != str(block.get("hash", "")).lower():
-        raise InferenceError(f"block {block.get('number')} has the hash {block.get('hash')}, its fields {found}")
+        raise InferenceError(
+            f"block {block.get('number')} has the hash {block.get('hash')}, its fields {found}"
+        )
     return header
 
 

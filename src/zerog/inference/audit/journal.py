@@ -129,9 +129,7 @@ class Journal:
                 " FROM ballot ORDER BY rowid DESC LIMIT ?",
                 (count,),
             ).fetchall()
-        return [
-            (Seat(*row[:5]), AuditVote(row[1], row[4], row[5], row[6], row[7]), row[8]) for row in rows
-        ]
+        return [(Seat(*row[:5]), AuditVote(row[1], row[4], row[5], row[6], row[7]), row[8]) for row in rows]
 
     # Transactions.
 

@@ -7,6 +7,9 @@ what was logged.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 from zerog.errors import InferenceError
 from zerog.inference.encoding import ZERO_ADDRESS
 from zerog.inference.receipt import InferenceReceipt
@@ -38,7 +41,7 @@ def parse_receipt(words: bytes) -> InferenceReceipt | None:
     """A receipt from its ABI encoding; ``None`` when the bytes are too few or a word is out of range."""
     if len(words) < SIZE:
         return None
-    values = []
+    values: list[Any] = []
     for index, (kind, _) in enumerate(_MEMBERS):
         word, size = words[index * _WORD : (index + 1) * _WORD], _SIZES[kind]
         if any(word[: _WORD - size]):
@@ -58,7 +61,7 @@ def receipt_of(struct: object) -> InferenceReceipt:
     values = list(struct) if isinstance(struct, tuple | list) else []
     if len(values) != len(_MEMBERS):
         raise InferenceError(f"a receipt has {len(_MEMBERS)} members, not {len(values)}")
-    plain = (
+    plain: Iterator[Any] = (
         bytes.fromhex(value[2:]) if kind == "address" else value
         for (kind, _), value in zip(_MEMBERS, values, strict=True)
     )

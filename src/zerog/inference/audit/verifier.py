@@ -18,7 +18,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
 from zerog.chain.keys import keccak256
-from zerog.errors import ContractReverted, InferenceError, RpcError, ZerogError
+from zerog.errors import ContractReverted, ZerogError
 from zerog.inference.audit.chain import Audit, AuditChain, AuditPhase, Head, Recorded
 from zerog.inference.audit.execution import Examiner, NotHereYet
 from zerog.inference.audit.journal import Journal, Seat
@@ -256,9 +256,9 @@ class Auditor:
         if beacon is None or head.number <= beacon:
             return Need.BLOCK
         if self._policy.prepare:
-            if self._finding(receipt_hash, case, audit.from_leaf) is None:
-                if not self._is_out_of_patience(case):
-                    return Need.WORK
+            finding = self._finding(receipt_hash, case, audit.from_leaf)
+            if finding is None and not self._is_out_of_patience(case):
+                return Need.WORK
             reachable, registered = self._chain.drawable(case.found.receipt, beacon)
             if reachable < registered:
                 return Need.BLOCK
@@ -334,7 +334,9 @@ class Auditor:
                 return Need.BLOCK if self._is_out_of_patience(case) else Need.WORK
             if case.work is not None and not case.work.done():
                 return Need.WORK  # It executes: the transcript is there.
-            finding = Finding(AuditVote.UNAVAILABLE, reason="the transcript could not be had until the deadline")
+            finding = Finding(
+                AuditVote.UNAVAILABLE, reason="the transcript could not be had until the deadline"
+            )
         need = Need.NOTHING
         for member in open_seats:
             seat = self._seat(receipt_hash, audit, member.verifier)
@@ -427,7 +429,9 @@ class Auditor:
     # Transactions and news.
 
     def _send(self, receipt_hash: bytes, audit: Audit, step: str, account: Account, call: Call) -> Need:
-        purpose = f"{self._chain.identity.hex()[:16]} {receipt_hash.hex()} {audit.round} {step} {account.address}"
+        purpose = (
+            f"{self._chain.identity.hex()[:16]} {receipt_hash.hex()} {audit.round} {step} {account.address}"
+        )
         receipt = self._sender.send(purpose, account, call)
         if receipt is None:
             return Need.BLOCK
@@ -454,7 +458,11 @@ class Auditor:
             purpose = f"{self._chain.identity.hex()[:16]} withdraw {voter.address} {credit}"
             sent = self._sender.send(purpose, voter, self._chain.withdraw(voter.address))
             if sent is not None:
-                facts = {"verifier": voter.address, "amount": str(credit), "transaction": sent["transactionHash"]}
+                facts = {
+                    "verifier": voter.address,
+                    "amount": str(credit),
+                    "transaction": sent["transactionHash"],
+                }
                 self._tell(Happening("paid", f"{voter.address} was paid {credit} wei", facts))
 
 

@@ -55,7 +55,9 @@ class Ballot:
         return keccak256(self.digest + self.salt)
 
 
-def cast(finding: Finding, receipt_hash: bytes, key: bytes, separator: bytes, salt: bytes | None = None) -> Ballot:
+def cast(
+    finding: Finding, receipt_hash: bytes, key: bytes, separator: bytes, salt: bytes | None = None
+) -> Ballot:
     """The signed vote of the account of ``key``; a fresh salt unless one is given."""
     verifier = bytes.fromhex(address_of(key)[2:])
     vote = AuditVote(receipt_hash, verifier, finding.verdict, finding.bad_index, finding.trace_root)
