@@ -169,7 +169,25 @@ JSON_VALUES = st.recursive(
     max_leaves=6,
 )
 NAMES = st.sampled_from(
-    ["temperature", "top_p", "top_k", "repetition_penalty", "seed", "max_tokens", "stop", "stream", "n", "stream_options", "logprobs", "top_logprobs", "messages", "prompt", "model", "tools", "logit_bias"]
+    [
+        "temperature",
+        "top_p",
+        "top_k",
+        "repetition_penalty",
+        "seed",
+        "max_tokens",
+        "stop",
+        "stream",
+        "n",
+        "stream_options",
+        "logprobs",
+        "top_logprobs",
+        "messages",
+        "prompt",
+        "model",
+        "tools",
+        "logit_bias",
+    ]
 )
 
 
