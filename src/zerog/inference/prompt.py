@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from zerog.contracts.genesis import CHATML
 from zerog.errors import InferenceError
 
 MAX_REQUEST_SIZE = 32_768
@@ -91,6 +92,13 @@ def render_chatml(turns: Iterable[Turn], control_tokens: Iterable[str]) -> str:
             raise InferenceError(f"the request contains the control token {found!r}")
         parts.append(f"<|im_start|>{turn.role}\n{turn.content}<|im_end|>\n")
     return "".join(parts) + "<|im_start|>assistant\n"
+
+
+def render_prompt(turns: Iterable[Turn], template: str, control_tokens: Iterable[str]) -> str:
+    """The prompt of ``template``, ending where the assistant speaks."""
+    if template != CHATML:
+        raise InferenceError("this chat template is not supported yet")
+    return render_chatml(turns, control_tokens)
 
 
 def _is_chat(request: bytes) -> bool:
