@@ -17,7 +17,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from zerog.contracts import ENGINES
-from zerog.errors import InferenceError
+from zerog.contracts.genesis import CHATML
+from zerog.errors import ContextExceeded, InferenceError
 from zerog.inference.engines import DeterminismClass, FinishReason, Generation
 from zerog.inference.engines.llama_context import LlamaContext, LlamaModel
 from zerog.inference.engines.output import GrowingOutput, check_stop_strings
@@ -25,7 +26,7 @@ from zerog.inference.engines.scheduler import Context, Load, Scheduler
 from zerog.inference.engines.sequences import Chosen, Generating, Replaying, Slotted
 from zerog.inference.logits import Logits, trace_step
 from zerog.inference.models import DEFAULT_MODEL, ModelIdentity, id_of
-from zerog.inference.prompt import parse_request, render_prompt
+from zerog.inference.prompt import prompt_text
 from zerog.inference.receipt import SamplingParams
 from zerog.inference.sampling import check_params
 from zerog.inference.trace import TraceStep
@@ -66,6 +67,8 @@ class LlamaCppEngine:
         slots: int | None = None,
         max_waiting: int = MAX_WAITING,
     ) -> None:
+        if model.chat_template != CHATML:
+            raise InferenceError(f"the chat template of {model.name} is not supported: only bare ChatML is")
         self.model = model
         self.model_id = id_of(model)
         self._weights = LlamaModel(weights)
@@ -82,8 +85,7 @@ class LlamaCppEngine:
 
     def prompt_tokens(self, request: bytes) -> list[int]:
         """Ids of the tokens that the model reads for a request."""
-        prompt = render_prompt(parse_request(request), self.model.chat_template, self._weights.control_texts)
-        return self._weights.tokens_of(prompt)
+        return self._weights.tokens_of(prompt_text(request, self._weights.control_texts))
 
     def generate(
         self,
@@ -99,10 +101,7 @@ class LlamaCppEngine:
         stops = check_stop_strings(stop_strings)
         prompt = self.prompt_tokens(request)
         if len(prompt) + params.maxTokens > self.context_length:
-            raise InferenceError(
-                f"{len(prompt)} prompt tokens and maxTokens = {params.maxTokens} exceed"
-                f" the context of {self.context_length} tokens"
-            )
+            raise ContextExceeded(len(prompt), params.maxTokens, self.context_length)
         sequence = Generating(
             prompt,
             params,
