@@ -204,6 +204,7 @@ class GateProvider:
             self.gate.fulfill(answer.receipt.to_tuple(), answer.signature, answer.output)
         except InferenceError as error:
             log.warning("request 0x%s is not served: %s", request_id.hex(), error)
+            self._decline(request_id)
             return None
         except (RpcError, TransactionError) as error:
             log.warning("the answer to 0x%s was refused: %s", request_id.hex(), error)
@@ -213,6 +214,15 @@ class GateProvider:
             self._parked.add(request_id)
         log.info("answered request 0x%s", request_id.hex())
         return answer
+
+    def _decline(self, request_id: bytes) -> None:
+        # A request that is assigned here and left to expire would cost stake.
+        if bytes.fromhex(self.gate.requestOf(request_id).provider[2:]) != self._address:
+            return
+        try:
+            self.gate.decline(request_id)
+        except (RpcError, TransactionError) as error:
+            log.warning("request 0x%s could not be declined: %s", request_id.hex(), error)
 
     def _is_mine(self, request: GateRequest) -> bool:
         return (
