@@ -48,6 +48,12 @@ abstract contract AuditStorage is IBeaconErrors, AccessControl {
     event PoolFunded(address indexed from, uint256 amount);
 
 
+    error NotSelected(bytes32 receiptHash);
+    error BeaconPending(uint256 blockNumber);
+    error BeaconMissed(uint256 blockNumber);
+    error NobodyToDraw(bytes32 pool);
+    error WrongState(bytes32 receiptHash, AuditState state);
+
     /// @dev Sends the receipt to the next committee, which checks from `fromLeaf`.
     function _escalate(bytes32 receiptHash, Audit storage audit, uint32 fromLeaf) internal {
         ++audit.round;

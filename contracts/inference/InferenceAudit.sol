@@ -36,11 +36,6 @@ contract InferenceAudit is IInferenceAudit, AuditStorage, ReentrancyGuardTransie
     event CanaryRevealed(bytes32 indexed receiptHash, address indexed requester);
     event ParametersSet(AuditParameters parameters);
 
-    error NotSelected(bytes32 receiptHash);
-    error BeaconPending(uint256 blockNumber);
-    error BeaconMissed(uint256 blockNumber);
-    error NobodyToDraw(bytes32 pool);
-    error WrongState(bytes32 receiptHash, AuditState state);
     error CommitmentEmpty();
     error CommitClosed(uint64 commitEnds);
     error RevealNotOpen(uint64 commitEnds);

@@ -52,13 +52,15 @@ class Court:
         audit = self.audit.auditOf(receipt_hash).audit
         known = self.world.registry.receiptOf(receipt_hash)[1]
         first = audit.beaconBlock if audit.state == ESCALATED else known + AUDIT_PARAMETERS.beacon_delay
-        while self.world.client.block_number < first:
+        while self.world.client.block_number <= first:
             self.world.net.mine()
         number = self.audit.beaconOf(receipt_hash)
         drawn = self.audit.drawAudit(receipt.to_tuple(), self.header(number))
         return next(event for event in self.audit.decode(drawn) if event.name == "AuditDrawn")
 
-    def vote(self, receipt_hash: bytes, verifier: Account, verdict: int = 1, leaf: int | None = None) -> AuditVote:
+    def vote(
+        self, receipt_hash: bytes, verifier: Account, verdict: int = 1, leaf: int | None = None
+    ) -> AuditVote:
         bad = AuditVote.NO_BAD_INDEX if leaf is None else leaf
         return AuditVote(receipt_hash, bytes.fromhex(verifier.address[2:]), verdict, bad, bytes(32))
 

@@ -6,7 +6,13 @@ import msgspec
 import pytest
 
 from zerog.chain.keys import keccak256
-from zerog.contracts.genesis import AUDIT_FEE, AUDIT_SHARE_PPM, AUDIT_WINDOW, MAX_CALLBACK_GAS, REQUEST_TIMEOUT
+from zerog.contracts.genesis import (
+    AUDIT_FEE,
+    AUDIT_SHARE_PPM,
+    AUDIT_WINDOW,
+    MAX_CALLBACK_GAS,
+    REQUEST_TIMEOUT,
+)
 from zerog.errors import ContractReverted, TransactionFailed
 from zerog.inference.receipt import SamplingParams
 from zerog.inference.sampling import gate_seed

@@ -255,7 +255,9 @@ def _verifier_registry(keccak256: Keccak, admin: int) -> Slots:
     roles = contract.slot("_roles")
     slots = _role(keccak256, roles, _ADMIN_ROLE, admin)
     slots |= _role(keccak256, roles, _role_id(keccak256, "SLASHER_ROLE"), int(INFERENCE_AUDIT, 16))
-    slots[contract.slot("minStake")] = packed((VERIFIER_MIN_STAKE, 16), (UNSTAKE_DELAY, 8), (ACTIVATION_DELAY, 4))
+    slots[contract.slot("minStake")] = packed(
+        (VERIFIER_MIN_STAKE, 16), (UNSTAKE_DELAY, 8), (ACTIVATION_DELAY, 4)
+    )
     return slots
 
 
