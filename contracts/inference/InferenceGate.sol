@@ -301,6 +301,7 @@ contract InferenceGate is IInferenceGate, IProofOfInferenceErrors, AccessControl
         Stored storage request = _requests[requestId];
         if (request.state != State.Open) revert RequestNotOpen(requestId, request.state);
         if (request.provider != msg.sender) revert ProviderMismatch(request.provider, msg.sender);
+        if (block.timestamp > request.deadline) revert PoIExpired();
         request.provider = address(0);
         emit InferenceDeclined(requestId, msg.sender);
     }
