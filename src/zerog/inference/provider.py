@@ -275,7 +275,7 @@ class GateProvider:
         return answer
 
     def _decline(self, request_id: bytes) -> None:
-        # A request that is assigned here and left to expire would cost stake.
+        """Hands an assigned request back, so that others may answer it: left to expire it would cost stake."""
         stored = self.gate.requestOf(request_id)
         if stored.state != OPEN or bytes.fromhex(stored.provider[2:]) != self._address:
             return
@@ -283,7 +283,7 @@ class GateProvider:
             with self._sending:
                 self.gate.decline(request_id)
         except (RpcError, TransactionError) as error:
-            log.warning("request 0x%s could not be declined: %s", request_id.hex(), error)
+            log.warning("request 0x%s could not be handed back: %s", request_id.hex(), error)
 
     def _answer_once(self, request: GateRequest) -> Answer:
         """The answer to a request: the one in the book when it still fits, else a new one."""

@@ -152,8 +152,12 @@ class InferenceService:
     async def _status(self, params: Any) -> Any:
         from zerog.contracts import MODELS
 
+        provider = self._provider
+        running, waiting = (0, 0) if provider is None else provider.queue
         return {
             "model": MODELS[0].name,
-            "state": "serving" if self._provider else "waiting",
+            "state": "serving" if provider else "waiting",
             "failure": self._failure,
+            "queue": {"running": running, "waiting": waiting},
+            "answers": {} if provider is None else provider.book.counts(),
         }
