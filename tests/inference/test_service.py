@@ -52,7 +52,7 @@ def test_the_first_request_wakes_it(node):
     request = ask_gate(client, requester, b"Name a colour.", sampling(4), 1000)
     transcript = transcript_from_node(client, request, 120)
     assert all(check.passed for check in check_transcript(transcript))
-    assert transcript.request == b"Name a colour."
+    assert transcript.transcript.request == b"Name a colour."
     assert "0x" + transcript.receipt.provider.hex() == provider.lower()
     assert client.request("poi_status")["state"] == "serving"
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from zerog.client import Client
     from zerog.inference.answer import Domain
     from zerog.inference.engine_host import EngineHost
+    from zerog.inference.publication import StorageTranscripts
     from zerog.node.devnet import Node
     from zerog.node.services import Service
     from zerog.storage.api.node import StorageNode
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 FETCH_LIMIT = 30.0
 """Seconds that a segment may take to come from the peers."""
+INFERENCE = "inference"
+"""Folder of the inference services in a node's data directory."""
 Factory = Callable[["Node", dict[str, "Service"]], "Service | None"]
 
 
@@ -67,7 +70,27 @@ def inference(node: Node, running: dict[str, Service]) -> Service | None:
 
         return Client(node.url), node.accounts[-1].address
 
-    return InferenceService(connect, engine_host(node))
+    return InferenceService(
+        connect,
+        engine_host(node),
+        store=partial(_transcripts, node) if "storage" in running else None,
+        book=None if node.data_dir is None else node.data_dir / INFERENCE / "answers.sqlite",
+    )
+
+
+def _transcripts(node: Node, client: Client, account: str) -> StorageTranscripts:
+    """Where the provider publishes: this node's storage, paid for by ``account``."""
+    from tempfile import mkdtemp
+
+    from zerog.client.storage import Storage
+    from zerog.inference.publication import StorageTranscripts
+
+    payments = (
+        Path(mkdtemp(prefix="zerog-payments-"))
+        if node.data_dir is None
+        else (node.data_dir / INFERENCE / "payments")
+    )
+    return StorageTranscripts(Storage(node.url, client=client, account=account, state=payments))
 
 
 def engine_host(node: Node) -> EngineHost:
@@ -275,8 +298,8 @@ def _miner(node: Node, store: FlowStore, stop: threading.Event) -> Miner:
 
 
 FACTORIES: list[tuple[str, Factory]] = [
-    ("inference", inference),
     ("storage", storage),
+    ("inference", inference),
     ("kv", kv),
     ("indexer", indexer),
     ("miner", miner),

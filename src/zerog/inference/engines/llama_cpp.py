@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 
 from zerog.contracts import ENGINES
-from zerog.errors import InferenceError
+from zerog.errors import ContextExceeded, InferenceError
 from zerog.inference.engines import DeterminismClass, EngineCancelled, FinishReason, Generation
 from zerog.inference.engines.output import GrowingOutput, check_stop_strings
 from zerog.inference.logits import Logits, trace_step
 from zerog.inference.models import DEFAULT_MODEL, id_of
-from zerog.inference.prompt import parse_request, render_chatml
+from zerog.inference.prompt import prompt_text
 from zerog.inference.receipt import SamplingParams
 from zerog.inference.sampling import check_params, choose
 from zerog.inference.trace import TraceStep
@@ -45,6 +45,7 @@ class LlamaCppEngine:
 
     description = ENGINES[0].name
     determinism = DeterminismClass.EXACT
+    context_length = CONTEXT
 
     def __init__(self, weights: Path) -> None:
         llama = _import_cyllama()
@@ -63,8 +64,7 @@ class LlamaCppEngine:
 
     def prompt_tokens(self, request: bytes) -> list[int]:
         """Ids of the tokens that the model reads for a request."""
-        prompt = render_chatml(parse_request(request), self._control)
-        tokens: list[int] = self._vocabulary.tokenize(prompt, False, True)
+        tokens: list[int] = self._vocabulary.tokenize(prompt_text(request, self._control), False, True)
         return tokens
 
     def generate(
@@ -81,10 +81,7 @@ class LlamaCppEngine:
         growing = GrowingOutput(check_stop_strings(stop_strings), on_text)
         prompt = self.prompt_tokens(request)
         if len(prompt) + params.maxTokens > CONTEXT:
-            raise InferenceError(
-                f"{len(prompt)} prompt tokens and maxTokens = {params.maxTokens} exceed"
-                f" the context of {CONTEXT} tokens"
-            )
+            raise ContextExceeded(len(prompt), params.maxTokens, CONTEXT)
         with self._lock:
             return self._generate(prompt, params, growing, cancelled)
 
