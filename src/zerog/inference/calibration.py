@@ -70,6 +70,7 @@ SETTINGS = (
 INSEPARABLE = frozenset({"Q8_0", "F16"})
 """Finer than the declared quantisation: no cheaper to run, and nearer to honest than kernels are to each other."""
 
+_CONTEXT = 2048
 _FILE_TYPES = {"F16": 1, "Q4_0": 2, "Q8_0": 7, "Q5_1": 9, "Q2_K": 10}
 """``llama_ftype`` of the quantisations; source: llama.h."""
 
@@ -164,7 +165,9 @@ def calibrate(
         thresholds=thresholds,
         rows=[_row(setting.name, setting.honest, answers, thresholds) for setting, answers in held.items()],
         short_answers=[
-            _row(f"{setting.name}, {length} tokens", setting.honest, [a[:length] for a in answers], thresholds)
+            _row(
+                f"{setting.name}, {length} tokens", setting.honest, [a[:length] for a in answers], thresholds
+            )
             for length in LENGTHS
             if length < tokens
             for setting, answers in held.items()
@@ -176,14 +179,20 @@ class Runner:
     """llama.cpp in any setting; one answer at a time, always the likeliest token."""
 
     def __init__(self, weights: Path, setting: Setting) -> None:
-        from zerog.inference.engines.llama_cpp import CONTEXT, import_cyllama, load_model
+        llama = _llama()
 
-        llama = import_cyllama()
-        self._model = load_model(llama, weights)
+        # cyllama 0.2.18 reads model.n_vocab in get_logits_ith, an attribute that its model class lacks.
+        class Model(llama.LlamaModel):  # type: ignore[misc, name-defined]
+            n_vocab = 0
+
+        model_params = llama.LlamaModelParams()
+        model_params.n_gpu_layers = 0
+        self._model = Model(str(weights), model_params, False)
         vocabulary = self._model.get_vocab()
+        Model.n_vocab = vocabulary.n_vocab
         self._end = frozenset(t for t in range(vocabulary.n_vocab) if vocabulary.is_eog(t))
         params = llama.LlamaContextParams()
-        params.n_ctx = CONTEXT
+        params.n_ctx = _CONTEXT
         params.n_batch = max(setting.micro_batch, 32)
         params.n_ubatch = setting.micro_batch
         params.n_seq_max = 1
@@ -262,13 +271,11 @@ def requantise(source: Path, target: Path, quantisation: str) -> None:
     ------
     InferenceError : the quantisation is unknown, or llama.cpp refuses.
     """
-    from zerog.inference.engines.llama_cpp import import_cyllama
-
     if quantisation not in _FILE_TYPES:
         raise InferenceError(
             f"the quantisation {quantisation!r} is unknown, known are {', '.join(_FILE_TYPES)}"
         )
-    llama = import_cyllama()
+    llama = _llama()
     params: Any = llama.LlamaModelQuantizeParams()
     params.ftype = _FILE_TYPES[quantisation]
     params.allow_requantize = True
@@ -278,6 +285,17 @@ def requantise(source: Path, target: Path, quantisation: str) -> None:
     except (RuntimeError, OSError) as error:
         target.unlink(missing_ok=True)
         raise InferenceError(f"llama.cpp cannot requantise {source} to {quantisation}: {error}") from error
+
+
+def _llama() -> Any:
+    try:
+        from cyllama.llama import llama_cpp
+    except ImportError as error:
+        raise InferenceError(
+            f"the embedded engine is not installed: {error}", hint="pip install 'zerog[inference]'"
+        ) from None
+    llama_cpp.disable_logging()
+    return llama_cpp
 
 
 def _read(

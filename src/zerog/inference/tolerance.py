@@ -19,6 +19,8 @@ rates: docs/tolerant-class.md; `zerog.inference.calibration` measures them anew:
 
 from __future__ import annotations
 
+import itertools
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +31,7 @@ import msgspec
 from zerog.errors import InferenceError
 from zerog.inference.receipt import GREEDY, SamplingParams
 from zerog.inference.trace import PAIRS, QUANTUM, TraceStep
+from zerog.inference.verification import NO_LEAF, CannotCompare, Fault
 
 if TYPE_CHECKING:
     from zerog.inference.engines import Engine
@@ -40,7 +43,6 @@ LEAST_ROWS = 16
 """Sums are divided by at least this many rows: a short answer says little, and must not be condemned by it."""
 
 _MICRO = 1_000_000
-_WHOLE = 0xFFFF_FFFF
 _ROUNDING = 1 << 10
 """Allowed excess of a reported probability mass over 1, in units of 1/65536: float32 sums are not exact."""
 _THRESHOLDS_FORMAT = "zerog-tolerance/1"
@@ -52,7 +54,7 @@ class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename
     distance_micro: int = 350_000
     missing_micro: int = 100_000
     chosen_micro: int = 85_000
-    regret_micro: int = 2_000_000
+    regret_micro: int = 1_000_000
 
 
 DEFAULT_THRESHOLDS = Thresholds()
@@ -89,21 +91,17 @@ class Measures:
         """What exceeds its threshold, as a sentence; ``None`` when nothing does."""
         for name, value, limit in (
             ("the log-probabilities differ by", self.distance_micro, thresholds.distance_micro),
-            ("the share of foreign tokens among the likeliest is", self.missing_micro, thresholds.missing_micro),
+            (
+                "the share of foreign tokens among the likeliest is",
+                self.missing_micro,
+                thresholds.missing_micro,
+            ),
             ("the chosen tokens' log-probabilities differ by", self.chosen_micro, thresholds.chosen_micro),
             ("a chosen token is worse than the likeliest by", self.regret_micro, thresholds.regret_micro),
         ):
             if value > limit:
                 return f"{name} {value / _MICRO:.3f}, allowed are {limit / _MICRO:.3f}"
         return None
-
-
-@dataclass(frozen=True, slots=True)
-class TolerantFault:
-    """Why an answer of the class tolerant is not acceptable. ``index``: a leaf, or 0xffffffff for the whole."""
-
-    index: int
-    reason: str
 
 
 class TolerantAnswer(Protocol):
@@ -118,12 +116,14 @@ class TolerantAnswer(Protocol):
     @property
     def output(self) -> bytes: ...
     @property
+    def engine(self) -> str: ...
+    @property
     def steps(self) -> tuple[TraceStep, ...]: ...
 
 
 def tolerant_fault(
     answer: TolerantAnswer, engine: Engine, thresholds: Thresholds = DEFAULT_THRESHOLDS
-) -> TolerantFault | None:
+) -> Fault | None:
     """Re-executes an answer of the class tolerant on ``engine`` and compares by distance.
 
     The engine must run the same model; it may be of another class. Row hashes are never compared.
@@ -135,20 +135,25 @@ def tolerant_fault(
 
     Raises
     ------
+    CannotCompare : the answer comes from an engine without log-probabilities.
     InferenceError : the engine failed; nothing follows about the answer.
     """
+    if answer.engine.endswith("logprobs=none"):
+        raise CannotCompare(
+            "the server reported no log-probabilities: the answer is worth its signature only"
+        )
     if answer.params.sampler != GREEDY:
-        return TolerantFault(_WHOLE, "the class tolerant has no sampler but the greedy one")
+        return Fault(NO_LEAF, "the class tolerant has no sampler but the greedy one")
     if not answer.steps:
-        return TolerantFault(_WHOLE, "no log-probabilities were reported: there is nothing to compare")
+        return Fault(NO_LEAF, "no log-probabilities were reported: there is nothing to compare")
     for index, step in enumerate(answer.steps):
         if (wrong := wrong_form(step)) is not None:
-            return TolerantFault(index, wrong)
+            return Fault(index, wrong)
     if (wrong_end := _wrong_end(answer, engine)) is not None:
         return wrong_end
     measures = measure(row_distances(answer, engine))
     excess = measures.excess(thresholds)
-    return None if excess is None else TolerantFault(measures.worst, excess)
+    return None if excess is None else Fault(measures.worst, excess)
 
 
 def row_distances(answer: TolerantAnswer, engine: Engine) -> Iterator[RowDistance]:
@@ -174,7 +179,9 @@ def row_distance(step: TraceStep, row: Logits) -> RowDistance:
     foreign = PAIRS - len(known)
     near = {int(token) for token in ranked(row, PAIRS)}
     # A token outside the vocabulary is as far off as a token can be.
-    total = sum(abs(q - int(quanta[token])) for token, q in known) + foreign * int(quanta.max() - quanta.min())
+    total = sum(abs(q - int(quanta[token])) for token, q in known) + foreign * int(
+        quanta.max() - quanta.min()
+    )
     chosen = next((abs(q - int(quanta[token])) for token, q in known if token == step.token), 0)
     missing = foreign + sum(token not in near for token, _ in known)
     return RowDistance(True, total // PAIRS, missing, chosen, regret)
@@ -206,7 +213,7 @@ def wrong_form(step: TraceStep) -> str | None:
         return "a token appears twice among the eight likeliest"
     if max(quanta) > 0:
         return "a log-probability is positive"
-    if any(later > earlier for earlier, later in zip(quanta, quanta[1:], strict=False)):
+    if any(later > earlier for earlier, later in itertools.pairwise(quanta)):
         return "the eight log-probabilities are not in falling order"
     if _mass(quanta) > QUANTUM + _ROUNDING:
         return "the eight probabilities add up to more than 1"
@@ -240,6 +247,19 @@ def read_thresholds(path: Path) -> Thresholds:
     return document.thresholds
 
 
+def thresholds_of(model_id: bytes) -> Thresholds:
+    """Thresholds of a model: from ``$ZEROG_TOLERANCE/<model id>.json`` if there, else the defaults.
+
+    Raises
+    ------
+    InferenceError : the file is there and cannot be used; defaults in its place would surprise.
+    """
+    if not (folder := os.environ.get("ZEROG_TOLERANCE")):
+        return DEFAULT_THRESHOLDS
+    path = Path(folder) / f"0x{model_id.hex()}.json"
+    return read_thresholds(path) if path.exists() else DEFAULT_THRESHOLDS
+
+
 def thresholds_format() -> str:
     """Format of a thresholds file."""
     return _THRESHOLDS_FORMAT
@@ -257,24 +277,24 @@ def _mass(quanta: Sequence[int]) -> int:
     return round(sum(math.exp(q / QUANTUM) for q in quanta) * QUANTUM)
 
 
-def _wrong_end(answer: TolerantAnswer, engine: Engine) -> TolerantFault | None:
+def _wrong_end(answer: TolerantAnswer, engine: Engine) -> Fault | None:
     tokens = [step.token for step in answer.steps]
     for count in range(1, len(tokens) + 1):
         try:
             end = engine.ending(tokens[:count], answer.params, answer.stop_strings)
         except InferenceError as error:
-            return TolerantFault(count - 1, error.message)
+            return Fault(count - 1, error.message)
         if end is None:
             continue
         if count < len(tokens):
-            return TolerantFault(count, f"the answer ends at token {count - 1}, the trace goes on")
+            return Fault(count, f"the answer ends at token {count - 1}, the trace goes on")
         if end[0] != answer.output:
-            return TolerantFault(_WHOLE, "the tokens spell another text than the output")
+            return Fault(NO_LEAF, "the tokens spell another text than the output")
         return _hidden(answer, engine)
-    return TolerantFault(len(tokens) - 1, "the trace stops before the answer ends")
+    return Fault(len(tokens) - 1, "the trace stops before the answer ends")
 
 
-def _hidden(answer: TolerantAnswer, engine: Engine) -> TolerantFault | None:
+def _hidden(answer: TolerantAnswer, engine: Engine) -> Fault | None:
     """A token may lack its pairs only where it leaves a character unfinished."""
     tokens = [step.token for step in answer.steps]
     cut = msgspec.structs.replace(answer.params, maxTokens=1)
@@ -283,7 +303,7 @@ def _hidden(answer: TolerantAnswer, engine: Engine) -> TolerantFault | None:
             continue
         end = engine.ending(tokens[: index + 1], cut, ())
         if end is None or not _inside_character(end[0]):
-            return TolerantFault(index, "the log-probabilities of a whole token are missing")
+            return Fault(index, "the log-probabilities of a whole token are missing")
     return None
 
 
@@ -302,11 +322,11 @@ __all__ = [
     "Measures",
     "RowDistance",
     "Thresholds",
-    "TolerantFault",
     "measure",
     "read_thresholds",
     "row_distance",
     "row_distances",
+    "thresholds_of",
     "tolerant_fault",
     "wrong_form",
 ]

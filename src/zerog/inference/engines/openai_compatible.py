@@ -10,7 +10,7 @@ Every word of the server is checked before anything is signed::
 
     engine = OpenAICompatibleEngine(
         endpoint("http://127.0.0.1:8000/v1", key_of(variable="UPSTREAM_KEY")),
-        "smollm2", identity, vocabulary=LlamaModel(path),
+        "smollm2", identity, vocabulary=GgufVocabulary(path),
     )
 """
 
@@ -45,6 +45,7 @@ from zerog.inference.prompt import parse_request, render_chatml
 from zerog.inference.receipt import GREEDY, SamplingParams
 from zerog.inference.sampling import check_params
 from zerog.inference.trace import PAIRS, TraceStep
+from zerog.inference.verification import TOLERANT_PREFIX
 
 if TYPE_CHECKING:
     from zerog.inference.logits import Logits
@@ -57,8 +58,18 @@ _SERVERS = {"llamacpp": "llama-server", "vllm": "vllm", "library": "ollama"}
 """What the list of models calls its owner, by server."""
 _EXTRAS: dict[str, dict[str, Any]] = {
     # Anything but plain greedy decoding would choose other tokens than the log-probabilities do.
-    "llama-server": {"cache_prompt": False, "repeat_penalty": 1.0, "top_k": 1, "min_p": 0.0},
-    "vllm": {"return_tokens_as_token_ids": True, "repetition_penalty": 1.0, "stream_options": {"include_usage": True}},
+    "llama-server": {
+        "cache_prompt": False,
+        "repeat_penalty": 1.0,
+        "top_k": 1,
+        "min_p": 0.0,
+        "stream_options": {"include_usage": True},
+    },
+    "vllm": {
+        "return_tokens_as_token_ids": True,
+        "repetition_penalty": 1.0,
+        "stream_options": {"include_usage": True},
+    },
     "ollama": {"stream_options": {"include_usage": True}},
     "other": {"stream_options": {"include_usage": True}},
 }
@@ -118,7 +129,7 @@ class OpenAICompatibleEngine:
         self._server = self._find_server()
         self._traced = trace and self._reports_logprobs()
         self.description = (
-            f"openai-compatible/server={self._server}/prompt={'tokens' if self._as_tokens else 'chat'}"
+            f"{TOLERANT_PREFIX}server={self._server}/prompt={'tokens' if self._as_tokens else 'chat'}"
             f"/sampler=greedy/logprobs={'reported' if self._traced else 'none'}"
         )
 
@@ -162,14 +173,17 @@ class OpenAICompatibleEngine:
     def replay(self, request: bytes, tokens: Sequence[int], first: int = 0) -> Iterator[Logits]:
         """Not possible: a server gives no logits. Tolerant answers are replayed by the embedded engine."""
         raise InferenceError(
-            "a model server cannot replay an answer", hint="audit it with the embedded engine and the same model"
+            "a model server cannot replay an answer",
+            hint="audit it with the embedded engine and the same model",
         )
 
     def prompt_tokens(self, request: bytes) -> list[int]:
         """Ids of the tokens that the model reads; only where the prompt is made here."""
         if self._vocabulary is None or not self._as_tokens:
             raise InferenceError("the server makes the prompt: its tokens are not known here")
-        return self._vocabulary.tokens_of(render_chatml(parse_request(request), self._vocabulary.control_texts))
+        return self._vocabulary.tokens_of(
+            render_chatml(parse_request(request), self._vocabulary.control_texts)
+        )
 
     def ending(
         self, tokens: Sequence[int], params: SamplingParams, stop_strings: Sequence[str]
@@ -246,9 +260,7 @@ class OpenAICompatibleEngine:
         told = usage.prompt_tokens if usage is not None else None
         if count is not None and told not in (None, 0, count):
             raise UpstreamLied(f"the server read {told} prompt tokens, it was sent {count}")
-        if count is None and not told:
-            return 0
-        return count if count is not None else int(told or 0)
+        return count if count is not None else told or 0
 
     def _quote(self, text: str) -> str:
         return quote(text, self._target.key)
@@ -264,7 +276,9 @@ class OpenAICompatibleEngine:
 
     def _find_server(self) -> str:
         try:
-            with exchange(self._target, "GET", "models", None, self._limits, self._interrupted.is_set) as answer:
+            with exchange(
+                self._target, "GET", "models", None, self._limits, self._interrupted.is_set
+            ) as answer:
                 listed = msgspec.json.decode(answer.body())
         except UpstreamRefused as error:
             if error.status in (404, 405):
@@ -405,7 +419,9 @@ class _Growing:
             self._reason = FinishReason.END_TOKEN
 
     def _refuse_length(self, count: int) -> None:
-        raise UpstreamLied(f"the server ends after {count} of {self._max_tokens} tokens and calls that the limit")
+        raise UpstreamLied(
+            f"the server ends after {count} of {self._max_tokens} tokens and calls that the limit"
+        )
 
 
 class _Slots:

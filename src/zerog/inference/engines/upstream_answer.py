@@ -30,7 +30,7 @@ _MOST_ENTRIES = 64
 
 
 class Vocabulary(Protocol):
-    """The tokens of a model, as `zerog.inference.engines.llama_context.LlamaModel` knows them."""
+    """The tokens of a model, as `vocabulary.GgufVocabulary` reads them from a file."""
 
     vocabulary_size: int
     ending: frozenset[int]
@@ -51,7 +51,7 @@ class _Alternative(msgspec.Struct, frozen=True):
 
 
 class _Entry(_Alternative, frozen=True):
-    top_logprobs: list[_Alternative] = []  # noqa: RUF012 - msgspec copies defaults
+    top_logprobs: list[_Alternative] = []
 
 
 class _Logprobs(msgspec.Struct, frozen=True):
@@ -81,7 +81,7 @@ class Usage(msgspec.Struct, frozen=True):
 
 
 class _Chunk(msgspec.Struct, frozen=True):
-    choices: list[_Choice] = []  # noqa: RUF012 - msgspec copies defaults
+    choices: list[_Choice] = []
     usage: Usage | None = None
     error: Any = None
 
@@ -162,9 +162,7 @@ class TokenReader:
         if piece == text or self._is_control(token):
             return [(step, piece)]
         if not text.endswith(piece):
-            raise UpstreamLied(
-                f"token {token} is {piece!r} in the vocabulary, the server says {text[:64]!r}"
-            )
+            raise UpstreamLied(f"token {token} is {piece!r} in the vocabulary, the server says {text[:64]!r}")
         return [*self._gathered(token, text), (step, piece)]
 
     def _token(self, entry: _Alternative) -> int:
@@ -180,7 +178,9 @@ class TokenReader:
 
     def _token_of_text(self, entry: _Alternative) -> int:
         if self._vocabulary is None:
-            raise UpstreamMalformed("the server names tokens by their text only, and the vocabulary is unknown")
+            raise UpstreamMalformed(
+                "the server names tokens by their text only, and the vocabulary is unknown"
+            )
         if self._ids is None:
             self._ids = _ids_of(self._vocabulary)
         token = self._ids.get(_text(entry))
@@ -194,7 +194,9 @@ class TokenReader:
     def _pairs(self, report: Report) -> tuple[tuple[int, int], ...]:
         entries = report.alternatives[:_MOST_ENTRIES]
         if len(entries) < PAIRS:
-            raise UpstreamLied(f"the server reports {len(entries)} alternatives of a token, asked for were {PAIRS}")
+            raise UpstreamLied(
+                f"the server reports {len(entries)} alternatives of a token, asked for were {PAIRS}"
+            )
         found: dict[int, float] = {}
         for entry in entries:
             token = self._token(entry)
@@ -227,7 +229,9 @@ class TokenReader:
             tokens = []
         pieces = [self._vocabulary.piece(token) for token in tokens]
         if len(tokens) < 2 or tokens[-1] != last or b"".join(pieces) != text:
-            raise UpstreamLied(f"the server gathers tokens into {text[:64]!r} which end otherwise than in {last}")
+            raise UpstreamLied(
+                f"the server gathers tokens into {text[:64]!r} which end otherwise than in {last}"
+            )
         return [
             (TraceStep(token, ZERO_HASH, UNREPORTED), piece)
             for token, piece in zip(tokens[:-1], pieces[:-1], strict=True)

@@ -165,7 +165,9 @@ class Answer:
         """
         kind = self._response.getheader("Content-Type", "").partition(";")[0].strip().lower()
         if kind != "text/event-stream":
-            raise UpstreamMalformed(f"the server answers {_words(kind) or 'nothing'} instead of an event stream")
+            raise UpstreamMalformed(
+                f"the server answers {_words(kind) or 'nothing'} instead of an event stream"
+            )
         data: list[bytes] = []
         for line in self._lines():
             if line.startswith(b"data:"):
@@ -312,7 +314,8 @@ def _connect(target: Endpoint, limits: Limits, watch: _Watch) -> http.client.HTT
         raise UpstreamTimeout(f"{target.url} did not accept a connection in {limits.connect:g} s") from None
     except (OSError, UnicodeError) as error:
         raise UpstreamUnavailable(
-            f"no server answers at {target.url}: {_cause(error)}", hint="check the address, or start the server"
+            f"no server answers at {target.url}: {_cause(error)}",
+            hint="check the address, or start the server",
         ) from None
     connection = http.client.HTTPConnection(target.host, target.port)
     connection.sock = connected
