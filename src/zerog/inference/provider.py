@@ -257,6 +257,7 @@ class GateProvider:
             answer = self._answer_once(request)
         except InferenceError as error:
             log.warning("request 0x%s is not served: %s", request_id.hex(), error)
+            self._decline(request_id)
             return None
         if self._store is not None and answer.published:
             self._store.publish(answer.published)
@@ -271,6 +272,19 @@ class GateProvider:
         self.book.move(request_id, Stage.PARKED if parked else Stage.DONE)
         log.info("answered request 0x%s", request_id.hex())
         return answer
+
+    def _decline(self, request_id: bytes) -> None:
+        """Hands an assigned request back, so that others may answer it; older gates cannot take it back."""
+        if "decline" not in self.gate.functions:
+            return
+        assigned = bytes.fromhex(self.gate.requestOf(request_id).provider[2:])
+        if assigned != self._address:
+            return
+        try:
+            with self._sending:
+                self.gate.decline(request_id)
+        except (RpcError, TransactionError) as error:
+            log.warning("request 0x%s could not be handed back: %s", request_id.hex(), error)
 
     def _answer_once(self, request: GateRequest) -> Answer:
         """The answer to a request: the one in the book when it still fits, else a new one."""

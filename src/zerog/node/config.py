@@ -288,6 +288,27 @@ class KvSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ] = 60.0
 
 
+class InferenceSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The model of the node."""
+
+    endpoint: Annotated[
+        bool,
+        Meta(description="answer OpenAI's HTTP API, /v1/chat/completions and others, on the node's port"),
+    ] = True
+    api_key_file: (
+        Annotated[
+            str,
+            Meta(
+                description="file with API keys, one a line, of which a request must carry one; none when absent"
+            ),
+        ]
+        | None
+    ) = None
+    max_requests: Annotated[
+        int, Meta(ge=1, le=10_000, description="requests of the endpoint that may be under way")
+    ] = 64
+
+
 class NodeSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Where the node keeps its data, and how it talks."""
 
@@ -332,6 +353,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     indexer: IndexerSettings = IndexerSettings()
     kv: KvSettings = KvSettings()
     miner: MinerSettings = MinerSettings()
+    inference: InferenceSettings = InferenceSettings()
 
 
 def load(path: Path | None, overrides: Mapping[str, Any] | None = None) -> Config:

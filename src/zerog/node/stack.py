@@ -8,6 +8,7 @@ finds the earlier services by name. To add a service, write a factory and put it
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -113,6 +114,33 @@ def engine_host(node: Node) -> EngineHost:
         return domain, bytes.fromhex(node.accounts[-1].address[2:])
 
     return EngineHost(embedded, key, standing)
+
+
+def endpoint(node: Node, running: dict[str, Service]) -> Service | None:
+    """OpenAI's HTTP API over the node's engine, beside the inference service."""
+    settings, inference_service = node.config.inference, running.get("inference")
+    if not settings.endpoint or inference_service is None:
+        return None
+    from zerog.inference.endpoint import EndpointService, EndpointSettings
+    from zerog.inference.service import InferenceService
+
+    assert isinstance(inference_service, InferenceService)
+    keys: tuple[str, ...] = ()
+    if settings.api_key_file is not None:
+        from zerog.inference.endpoint.access import load_keys
+
+        keys = load_keys(Path(settings.api_key_file).expanduser())
+
+    def now() -> int:
+        # A devnet's clock may be ahead: receipts are judged by the time of blocks.
+        return max(int(time.time()), node.engine.head().timestamp)
+
+    return EndpointService(
+        inference_service.host,
+        EndpointSettings(keys, settings.max_requests),
+        now=now,
+        on_first=inference_service.wake,
+    )
 
 
 def storage(node: Node, running: dict[str, Service]) -> StorageService | None:
@@ -300,6 +328,7 @@ def _miner(node: Node, store: FlowStore, stop: threading.Event) -> Miner:
 FACTORIES: list[tuple[str, Factory]] = [
     ("storage", storage),
     ("inference", inference),
+    ("endpoint", endpoint),
     ("kv", kv),
     ("indexer", indexer),
     ("miner", miner),
