@@ -134,7 +134,10 @@ LIES = {
         ),
         "chosen token 2",
     ),
-    "two values": (second(logprob=-0.1, top_logprobs=entry(2, " you")["top_logprobs"]), "two log-probabilities of token 2"),
+    "two values": (
+        second(logprob=-0.1, top_logprobs=entry(2, " you")["top_logprobs"]),
+        "two log-probabilities of token 2",
+    ),
     "negative id": (second(id=-1), "token -1"),
     "other text": (
         (HONEST[0], chunk(" we", entry(2, " you"), finish="length"), DONE),
