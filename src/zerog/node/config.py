@@ -265,6 +265,42 @@ class MinerSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     ] = True
 
 
+class VerifierSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The verifiers of inferences: execute receipts again, vote, and are paid for it."""
+
+    enabled: Annotated[bool, Meta(description="audit the receipts of this chain")] = True
+    count: Annotated[
+        int,
+        Meta(ge=0, le=16, description="verifiers of a devnet, on its accounts from the fifth on"),
+    ] = 3
+    key_files: Annotated[
+        tuple[str, ...],
+        Meta(description="files with the keys of further verifiers, 64 hexadecimal digits each"),
+    ] = ()
+    engines: Annotated[
+        tuple[str, ...],
+        Meta(description="descriptions of the engines to audit for; the embedded one when empty"),
+    ] = ()
+    prepare: Annotated[
+        bool,
+        Meta(description="execute a receipt before its committee is drawn, so that short windows suffice"),
+    ] = True
+    make_blocks: Annotated[
+        bool,
+        Meta(description="with automine: make blocks while an audit waits for its windows"),
+    ] = True
+    canary_ppm: Annotated[
+        int,
+        Meta(
+            ge=0, le=1_000_000, description="known-bad receipts laid per million seen, against lazy verifiers"
+        ),
+    ] = 0
+    watch_ppm: Annotated[
+        int,
+        Meta(ge=0, le=1_000_000, description="receipts per million that are checked though nobody was drawn"),
+    ] = 0
+
+
 class KvSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The key-value node."""
 
@@ -353,6 +389,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     indexer: IndexerSettings = IndexerSettings()
     kv: KvSettings = KvSettings()
     miner: MinerSettings = MinerSettings()
+    verifier: VerifierSettings = VerifierSettings()
     inference: InferenceSettings = InferenceSettings()
 
 

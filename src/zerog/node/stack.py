@@ -19,6 +19,7 @@ from zerog.errors import RpcError, ZerogError
 if TYPE_CHECKING:
     from zerog.client import Client
     from zerog.inference.answer import Domain
+    from zerog.inference.audit.verifier import Auditor, Happening
     from zerog.inference.engine_host import EngineHost
     from zerog.inference.publication import StorageTranscripts
     from zerog.node.devnet import Node
@@ -325,6 +326,56 @@ def _miner(node: Node, store: FlowStore, stop: threading.Event) -> Miner:
     )
 
 
+def verifier(node: Node, running: dict[str, Service]) -> Service | None:
+    """The verifiers of inferences, on accounts of the node from the fifth on."""
+    from zerog.contracts import PREDEPLOYS
+
+    settings = node.config.verifier
+    accounts = node.accounts[FIRST_VERIFIER : FIRST_VERIFIER + settings.count]
+    known = {address.lower() for address in node.genesis["alloc"]}
+    here = PREDEPLOYS.get("InferenceAudit", "").lower() in known and "storage" in running
+    if not settings.enabled or not here or not (accounts or settings.key_files):
+        return None
+    from zerog.inference.audit.service import VerifierService
+
+    host = getattr(running.get("inference"), "host", None) or engine_host(node)
+    return VerifierService(
+        lambda: LocalRpc(node),
+        [PREDEPLOYS["InferenceRegistry"], PREDEPLOYS["InferenceAudit"]],
+        lambda tell: _auditor(node, host, [account.key for account in accounts], tell),
+        [account.address for account in accounts],
+    )
+
+
+FIRST_VERIFIER = 4
+"""Index of the account of a devnet's first verifier."""
+
+
+def _auditor(node: Node, host: EngineHost, keys: list[bytes], tell: Callable[[Happening], None]) -> Auditor:
+    """The node's verifiers; called when there is a first receipt."""
+    from zerog.chain.sequencer import Mode
+    from zerog.client import Account, Client
+    from zerog.inference.audit.setup import auditor, read_key
+    from zerog.inference.audit.verifier import Policy
+
+    settings, rpc = node.config.verifier, LocalRpc(node)
+    voters = [Account(key) for key in keys] + [read_key(Path(name)) for name in settings.key_files]
+
+    def advance() -> None:
+        if node.sequencer.mining.mode is Mode.AUTOMINE:
+            rpc.request("evm_mine", [])
+
+    return auditor(
+        Client(node.url, storage_url=node.url),
+        voters,
+        lambda: host.signatory().engine,
+        None if node.data_dir is None else node.data_dir / "verifier" / "journal.sqlite",
+        policy=Policy(prepare=settings.prepare, watch_ppm=settings.watch_ppm),
+        advance=advance if settings.make_blocks else None,
+        tell=tell,
+    )
+
+
 FACTORIES: list[tuple[str, Factory]] = [
     ("storage", storage),
     ("inference", inference),
@@ -332,6 +383,7 @@ FACTORIES: list[tuple[str, Factory]] = [
     ("kv", kv),
     ("indexer", indexer),
     ("miner", miner),
+    ("verifier", verifier),
 ]
 
 
