@@ -228,6 +228,7 @@ class GateProvider:
                 continue
             if not self._is_mine(request):
                 del self._waiting[request_id]
+                self._decline(request_id)
                 continue
             self._running[request_id] = self._pool.submit(self._serve_one, request)
         return len(self._running)
@@ -274,11 +275,9 @@ class GateProvider:
         return answer
 
     def _decline(self, request_id: bytes) -> None:
-        """Hands an assigned request back, so that others may answer it; older gates cannot take it back."""
-        if "decline" not in self.gate.functions:
-            return
-        assigned = bytes.fromhex(self.gate.requestOf(request_id).provider[2:])
-        if assigned != self._address:
+        """Hands an assigned request back, so that others may answer it: left to expire it would cost stake."""
+        stored = self.gate.requestOf(request_id)
+        if stored.state != OPEN or bytes.fromhex(stored.provider[2:]) != self._address:
             return
         try:
             with self._sending:
