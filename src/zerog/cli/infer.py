@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from zerog.cli.infer_deploy import deploy
 from zerog.cli.output import common_options, print_json, wants_json
 from zerog.errors import InferenceError
 
@@ -32,13 +33,16 @@ class _DefaultGroup(click.Group):
         return super().parse_args(ctx, args)
 
 
-@click.group(cls=_DefaultGroup, subcommand_metavar='"QUESTION" | verify FILE | fetch')
+@click.group(cls=_DefaultGroup, subcommand_metavar='"QUESTION" | verify FILE | fetch | deploy')
 def infer() -> None:
     """Ask a model, with a receipt that anyone can verify.
 
     `zerog infer "What is a blockchain?"` goes through the gate of a devnet at --url when one runs
     there; otherwise the answer is signed here. Either way `zerog infer verify` needs no node.
     """
+
+
+infer.add_command(deploy)
 
 
 @infer.command(_ASK)
