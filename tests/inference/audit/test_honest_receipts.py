@@ -14,7 +14,7 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import count, islice
 
 import pytest
 
@@ -48,8 +48,9 @@ QUESTIONS = (
     "\n\n\t .",
     "SELECT name FROM users WHERE",
 )
-WORDS = "river stone seven light above carry bridge the of and 42 Über ночь π quick-brown {x} 0xff\n".split(
-    " "
+WORDS = (
+    *("river", "stone", "seven", "light", "above", "carry", "bridge", "the", "of", "and"),
+    *("42", "Über", "ночь", "π", "quick-brown", "{x}", "0xff"),
 )
 
 
@@ -125,19 +126,8 @@ def run(total, seed, shelf, tell):
                 signatory = Signatory(answering, KEY, bytes(20), DOMAIN)
                 block = min(total, tally.judged + RESTART_EVERY)
                 while tally.judged < block:
-                    width = min(1 + tally.judged % WIDEST, block - tally.judged)
-                    asked = [
-                        within(answering, inquiry(rng, number, number % 200 == 7))
-                        for _, number in zip(range(width), numbers, strict=False)
-                    ]
-                    answers = list(pool.map(lambda one: signatory.answer(one, 1, store=shelf), asked))
-                    for answer in answers:
-                        shelf.publish(answer.published)
-                    # Half of the time they are judged one by one, else beside each other in one batch.
-                    order = pool.map if rng.random() < 0.5 else map
-                    findings = list(order(lambda one: judged(shelf, checking, one), answers))
-                    for answer, finding in zip(answers, findings, strict=True):
-                        note(tally, answer, finding, width)
+                    width = min(rng.randint(1, WIDEST), block - tally.judged)
+                    ask_and_judge(rng, tally, pool, shelf, signatory, checking, islice(numbers, width))
                     if tally.judged >= told + TELL_EVERY:
                         told = tally.judged
                         tell(f"{time.monotonic() - started:.0f} s: {tally}")
@@ -147,6 +137,19 @@ def run(total, seed, shelf, tell):
             tally.restarts += 1
     tell(f"{time.monotonic() - started:.0f} s in all: {tally}")
     return tally
+
+
+def ask_and_judge(rng, tally, pool, shelf, signatory, checking, numbers):
+    """Questions that are answered at the same time, and then judged."""
+    asked = [within(signatory.engine, inquiry(rng, number, number % 200 == 7)) for number in numbers]
+    answers = list(pool.map(lambda one: signatory.answer(one, 1, store=shelf), asked))
+    for answer in answers:
+        shelf.publish(answer.published)
+    # Half of the time they are judged one by one, else beside each other in one batch.
+    order = pool.map if rng.random() < 0.5 else map
+    findings = order(lambda one: judged(shelf, checking, one), answers)
+    for answer, finding in zip(answers, findings, strict=True):
+        note(tally, answer, finding, len(asked))
 
 
 def note(tally, answer, finding, width):
