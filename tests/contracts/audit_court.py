@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field, replace
 from typing import Any
 
 from zerog.chain.keys import keccak256
@@ -154,6 +154,4 @@ class Court:
 
     def set(self, **changes: Any) -> None:
         """Changes parameters of audits; names as in `AuditParameters` of the genesis."""
-        from dataclasses import astuple, replace
-
         self.audit.setParameters(astuple(replace(AUDIT_PARAMETERS, **changes)))
