@@ -44,6 +44,11 @@ def _answered(world: Any, requester: Any = None, tier: int = 0, output: bytes = 
     return world.fulfill(world.answer(requested, output), output)
 
 
+def _in_order(court: Court, drawn: list[str]) -> list[Any]:
+    """Members as they sit: a seat is found by looking through those before it."""
+    return sorted(court.members, key=lambda member: drawn.index(member.address))
+
+
 def test_a_signed_answer_stays_within_its_limit_from_a_queued_providers_first_one_on(world, close):
     world.gate.joinQueue(world.model, account=world.provider)
     first, later = _answered(world), _answered(world)
@@ -85,13 +90,12 @@ def test_recording_and_a_whole_audit_cost_what_the_snapshot_says(world, close):
     receipt = world.receipt()
     close("record", world.registry.record(receipt.to_tuple(), world.sign(receipt)))
     receipt_hash = world.digest(receipt)
-    court.draw(receipt)
+    seated = _in_order(court, court.draw(receipt).members)
     close("drawAudit: three of three", court.transaction)
-    votes = [court.vote(receipt_hash, member) for member in court.members]
-    for vote, member in zip(votes, court.members, strict=True):
-        last = court.commit(vote, member)
-    close("commitAudit", last)
-    reveals = [court.reveal(vote, member) for vote, member in zip(votes, court.members, strict=True)]
+    votes = [court.vote(receipt_hash, member) for member in seated]
+    commits = [court.commit(vote, member) for vote, member in zip(votes, seated, strict=True)]
+    close("commitAudit", commits[1])
+    reveals = [court.reveal(vote, member) for vote, member in zip(votes, seated, strict=True)]
     close("revealAudit", reveals[1])
     close("revealAudit: the last one settles", reveals[2])
 
@@ -103,11 +107,11 @@ def test_a_dispute_and_its_settlement_cost_what_the_snapshot_says(world, close):
     receipt_hash = world.digest(receipt)
     challenged = court.audit.challenge(receipt_hash, 3, account=world.user, value=AUDIT_PARAMETERS.bond)
     close("challenge", challenged)
-    court.draw(receipt)
-    for member in court.members[:2]:
+    seated = _in_order(court, court.draw(receipt).members)
+    for member in seated[:2]:
         court.commit(court.vote(receipt_hash, member, 2, 3), member)
     world.net.mine(AUDIT_PARAMETERS.commit_window)
-    court.reveal(court.vote(receipt_hash, court.members[0], 2, 3), court.members[0])
+    court.reveal(court.vote(receipt_hash, seated[0], 2, 3), seated[0])
     world.net.mine(AUDIT_PARAMETERS.reveal_window)
     close("settle: one of three voted", court.audit.settle(receipt_hash))
 
