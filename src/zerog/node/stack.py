@@ -141,6 +141,7 @@ def endpoint(node: Node, running: dict[str, Service]) -> Service | None:
         EndpointSettings(keys, settings.max_requests),
         now=now,
         on_first=inference_service.wake,
+        book=inference_service.book if inference_service.publishes else None,
     )
 
 
