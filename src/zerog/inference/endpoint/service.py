@@ -45,6 +45,7 @@ class EndpointService:
     host : the node's engine.
     now : the time that receipts carry; unix seconds.
     on_first : called once when the engine has been loaded for this endpoint, from a thread.
+    embedder : the engine of the embeddings route; without one that route knows no model.
     """
 
     name = "endpoint"
@@ -56,8 +57,10 @@ class EndpointService:
         *,
         now: Callable[[], int] = _wall_clock,
         on_first: Callable[[], None] | None = None,
+        embedder: EngineHost | None = None,
     ) -> None:
         self._host = host
+        self._embedder = embedder
         self._settings = settings or EndpointSettings()
         self._now = now
         self._on_first = on_first
@@ -96,5 +99,7 @@ class EndpointService:
         if self._desk is None:
             from zerog.inference.endpoint.desk import Desk
 
-            self._desk = Desk(self._host, self._settings, self._now, self._on_first, self._started)
+            self._desk = Desk(
+                self._host, self._settings, self._now, self._on_first, self._started, self._embedder
+            )
         return self._desk
