@@ -13,7 +13,7 @@ from zerog.cli.output import common_options, print_json, report, wants_json
 from zerog.errors import InferenceError
 
 if TYPE_CHECKING:
-    from zerog.client import Account, Client
+    from zerog.client import Client
     from zerog.inference.audit.cheating import CheatOutcome, Scene
     from zerog.inference.audit.verifier import Happening
 
@@ -59,11 +59,11 @@ def run(url: str, key_file: Path, stake: float, watch: float, storage_url: str |
     import signal
     import threading
 
-    from zerog.inference.audit.setup import auditor
+    from zerog.inference.audit.setup import auditor, read_key
     from zerog.inference.audit.verifier import Policy
     from zerog.node.datadir import home
 
-    stop, account = threading.Event(), _account(key_file)
+    stop, account = threading.Event(), read_key(key_file)
     client = _client(url, storage_url)
     engine = _Lazy()
     verifier = auditor(
@@ -146,11 +146,12 @@ def status(receipt: str | None, url: str) -> None:
 def challenge(receipt: str, leaf: int, url: str, key_file: Path) -> None:
     """Dispute a RECEIPT with a bond; a committee decides, and a lost challenge costs the bond."""
     from zerog.inference.audit.contract import AuditContracts
+    from zerog.inference.audit.setup import read_key
 
     contracts = AuditContracts(_client(url))
     contracts.require()
     bond = contracts.terms().bond
-    sent = contracts.audits.challenge(_hash(receipt), leaf, value=bond, account=_account(key_file))
+    sent = contracts.audits.challenge(_hash(receipt), leaf, value=bond, account=read_key(key_file))
     report(f"challenged with a bond of {bond / _WEI:g} tokens in {sent.hash}",
            {"transaction": sent.hash, "bond": str(bond), "leaf": leaf})  # fmt: skip
 
@@ -162,8 +163,9 @@ def challenge(receipt: str, leaf: int, url: str, key_file: Path) -> None:
 def withdraw(url: str, key_file: Path) -> None:
     """Pay out what audits owe the account."""
     from zerog.inference.audit.contract import AuditContracts
+    from zerog.inference.audit.setup import read_key
 
-    contracts, account = AuditContracts(_client(url)), _account(key_file)
+    contracts, account = AuditContracts(_client(url)), read_key(key_file)
     contracts.require()
     owed = contracts.credit(account.address)
     if not owed:
@@ -181,8 +183,9 @@ def withdraw(url: str, key_file: Path) -> None:
 def leave(finish: bool, url: str, key_file: Path) -> None:
     """Stop being a verifier: ask for the stake back, later take it with --finish."""
     from zerog.inference.audit.contract import AuditContracts
+    from zerog.inference.audit.setup import read_key
 
-    contracts, account = AuditContracts(_client(url)), _account(key_file)
+    contracts, account = AuditContracts(_client(url)), read_key(key_file)
     contracts.require()
     if finish:
         sent = contracts.verifiers.withdrawStake(account=account)
@@ -264,13 +267,6 @@ def _hash(text: str) -> bytes:
     from zerog.inference.encoding import parse_hex
 
     return parse_hex(text, 32, "the receipt hash")
-
-
-def _account(path: Path) -> Account:
-    from zerog.client import Account
-    from zerog.inference.audit.setup import read_key
-
-    return Account(read_key(path))
 
 
 def _client(url: str, storage_url: str | None = None) -> Client:

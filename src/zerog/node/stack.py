@@ -151,6 +151,7 @@ def endpoint(node: Node, running: dict[str, Service]) -> Service | None:
         now=now,
         on_first=inference_service.wake,
         embedder=_embedder(inference_service.host),
+        book=inference_service.book if inference_service.publishes else None,
     )
 
 
@@ -369,7 +370,7 @@ def _auditor(node: Node, host: EngineHost, keys: list[bytes], tell: Callable[[Ha
     from zerog.inference.audit.verifier import Policy
 
     settings, rpc = node.config.verifier, LocalRpc(node)
-    voters = [Account(key) for key in keys] + [Account(read_key(Path(name))) for name in settings.key_files]
+    voters = [Account(key) for key in keys] + [read_key(Path(name)) for name in settings.key_files]
 
     def advance() -> None:
         if node.sequencer.mining.mode is Mode.AUTOMINE:

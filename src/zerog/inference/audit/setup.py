@@ -68,16 +68,18 @@ def auditor(
     )  # fmt: skip
 
 
-def read_key(path: Path) -> bytes:
-    """The key, 64 hexadecimal digits, that is in a file.
+def read_key(path: Path) -> Account:
+    """The account whose key, 64 hexadecimal digits, is in a file.
 
     Raises
     ------
     InferenceError : it cannot be read. The key is in no error.
     """
+    from zerog.client.accounts import Account
+
     try:
         if path.stat().st_size > MAX_KEY_FILE:
             raise InferenceError(f"{path} is too large for a key file")
-        return parse_key(path.read_text().strip())
+        return Account(parse_key(path.read_text().strip()))
     except (OSError, UnicodeDecodeError) as error:
         raise InferenceError(f"the key file {path} cannot be read: {error}") from None

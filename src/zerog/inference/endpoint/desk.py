@@ -25,12 +25,14 @@ from zerog.inference.endpoint.questions import Kind, Question, decode, model_of,
 from zerog.inference.endpoint.receipts import Kept, Memory, asker_of
 from zerog.inference.endpoint.replies import Outcome, Reply, TextDecoder, TokenTexts, chat_id, logprobs_of
 from zerog.inference.endpoint.service import OPEN_ROUTES
+from zerog.inference.publication import Later
 from zerog.inference.text_signature import sign_text
 from zerog.inference.transcript_file import encode_transcript
 
 if TYPE_CHECKING:
     from zerog.chain.methods import HttpExchange
     from zerog.inference.answer import Inquiry, Signatory
+    from zerog.inference.answers import AnswerBook
     from zerog.inference.endpoint.service import EndpointSettings
     from zerog.inference.engine_host import EngineHost
     from zerog.inference.engines import Generation
@@ -56,6 +58,7 @@ class Desk:
         now: Clock,
         on_first: Callable[[], None] | None,
         started: int,
+        book: Callable[[], AnswerBook] | None = None,
         embedder: EngineHost | None = None,
     ) -> None:
         self._host = host
@@ -64,6 +67,7 @@ class Desk:
         self._now = now
         self._on_first = on_first
         self._started = started
+        self._book = book
         self._executor: ThreadPoolExecutor | None = None
         self._texts: tuple[object, TokenTexts] | None = None
         self._running: set[Running] = set()
@@ -192,7 +196,7 @@ class Desk:
             self._running.add(running)
             try:
                 respond = self._stream if question.stream else self._whole
-                await respond(exchange, reply, running, _Signing(signatory, inquiry, deadline))
+                await respond(exchange, reply, running, _Signing(signatory, inquiry, deadline, self._book))
             finally:
                 await running.ended()
                 self._running.discard(running)
@@ -223,7 +227,7 @@ class Desk:
             )  # fmt: skip
             running, signing = (
                 Running(self._threads(), signatory.engine, inquiry),
-                _Signing(signatory, inquiry, deadline),
+                _Signing(signatory, inquiry, deadline, self._book),
             )
             self._running.add(running)
             try:
@@ -270,6 +274,10 @@ class Desk:
             raise invalid(f"The prompt cannot be read: {error}", question.kind.value) from None
         params = question.with_room(len(prompt), getattr(engine, "context_length", None))
         inquiry = asker.inquiry(question, params, engine.model_id, signatory.domain)
+        if asker.signed is not None and self._book is not None:
+            book = self._book
+            if await self._in_thread(lambda: book().to_request(inquiry.request_id)) is not None:
+                raise ApiError(409, "This signed request was answered before.", code="request_answered")
         return inquiry, asker.deadline(now)
 
     async def _whole(self, exchange: HttpExchange, reply: Reply, running: Running, signing: _Signing) -> None:
@@ -366,9 +374,15 @@ class _Signing:
     signatory: Signatory
     inquiry: Inquiry
     deadline: int | None
+    book: Callable[[], AnswerBook] | None
 
     def sign(self, generation: Generation, now: int) -> Outcome:
-        answer = self.signatory.sign(self.inquiry, generation, now, self.deadline)
+        """Signs, and writes down what the provider must publish when the receipt comes on chain."""
+        if self.book is None:
+            answer = self.signatory.sign(self.inquiry, generation, now, self.deadline)
+        else:
+            answer = self.signatory.sign(self.inquiry, generation, now, self.deadline, store=Later())
+            self.book().offer(self.signatory.signed_transcript(answer))
         return Outcome(generation, answer, self.signatory.signer)
 
 
