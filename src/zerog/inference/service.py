@@ -20,6 +20,7 @@ from zerog.errors import InferenceError, InvalidParams, RpcError, ZerogError
 
 if TYPE_CHECKING:
     from zerog.client import Client
+    from zerog.inference.answers import AnswerBook
     from zerog.inference.engine_host import EngineHost
     from zerog.inference.provider import GateProvider
     from zerog.inference.publication import StorageTranscripts
@@ -58,9 +59,25 @@ class InferenceService:
         self.host = host
         self._wanted = threading.Event()
         self._make_store = store
-        self._book = book
+        self._path = book
+        self._book: AnswerBook | None = None
+        self._opening = threading.Lock()
         self._provider: GateProvider | None = None
         self._failure: str | None = None
+
+    @property
+    def publishes(self) -> bool:
+        """Whether transcripts are published."""
+        return self._make_store is not None
+
+    def book(self) -> AnswerBook:
+        """The provider's book of answers, opened when it is first needed; any thread."""
+        from zerog.inference.answers import AnswerBook
+
+        with self._opening:
+            if self._book is None:
+                self._book = AnswerBook(self._path)
+            return self._book
 
     def wake(self) -> None:
         """Makes it take its place at the gate without waiting for a request there; any thread."""
@@ -91,6 +108,9 @@ class InferenceService:
         from zerog.inference.provider import RequestFeed
 
         client, account = self._connect()
+        if self._make_store is not None:
+            task = partial(self._keep_offers, client, account, stop)
+            threading.Thread(target=task, name="zerog-offers", daemon=True).start()
         feed = RequestFeed(client, model_id(MODELS[0], keccak256))
         try:
             while not self._wanted.is_set() and not any(map(feed.is_open, feed.new())):
@@ -105,18 +125,35 @@ class InferenceService:
         if store is not None:
             task = partial(self._publish_weights, store, self._provider, stop)
             threading.Thread(target=task, name="zerog-weights", daemon=True).start()
-        self._provider.run(stop, POLL)
+        try:
+            self._provider.run(stop, POLL)
+        finally:
+            self._provider.close()
 
     def _start(self, client: Client, account: str, store: StorageTranscripts | None) -> GateProvider:
-        from zerog.inference.answers import AnswerBook
         from zerog.inference.provider import GateProvider
 
         signatory = self.host.signatory()
-        provider = GateProvider(client, signatory, account, store=store, book=AnswerBook(self._book))
+        provider = GateProvider(client, signatory, account, store=store, book=self.book())
         provider.enrol()
         if store is not None:
             store.warm()
         return provider
+
+    def _keep_offers(self, client: Client, account: str, stop: threading.Event) -> None:
+        """Publishes the transcripts of answers given off chain whose receipts turn up on chain."""
+        while self._book is None and not (self._path is not None and self._path.exists()):
+            if stop.wait(POLL):
+                return
+        from zerog.inference.offers import Offers
+
+        assert self._make_store is not None
+        offers = Offers(client, account, self.book(), partial(self._make_store, client, account))
+        while not stop.wait(POLL):
+            try:
+                offers.publish_due()
+            except (RpcError, ZerogError) as error:
+                log.warning("a transcript that is due could not be published: %s", error)
 
     def _publish_weights(
         self, store: StorageTranscripts, provider: GateProvider, stop: threading.Event

@@ -118,6 +118,15 @@ def engine_host(node: Node) -> EngineHost:
     return EngineHost(embedded, key, standing)
 
 
+def _embedder(host: EngineHost) -> EngineHost:
+    """The engine of the embeddings route: its receipts carry key and stake of the node's engine."""
+    from zerog.inference.engine_host import Served, embeddings
+    from zerog.inference.engines import DeterminismClass
+    from zerog.inference.models import MINILM_MODEL, ONNX_ENGINE
+
+    return host.beside(embeddings, Served(MINILM_MODEL, ONNX_ENGINE, DeterminismClass.EXACT))
+
+
 def endpoint(node: Node, running: dict[str, Service]) -> Service | None:
     """OpenAI's HTTP API over the node's engine, beside the inference service."""
     settings, inference_service = node.config.inference, running.get("inference")
@@ -142,6 +151,8 @@ def endpoint(node: Node, running: dict[str, Service]) -> Service | None:
         EndpointSettings(keys, settings.max_requests),
         now=now,
         on_first=inference_service.wake,
+        embedder=_embedder(inference_service.host),
+        book=inference_service.book if inference_service.publishes else None,
     )
 
 
