@@ -50,17 +50,36 @@ def infer() -> None:
 @click.option(
     "--fee", type=click.IntRange(0), default=10**15, show_default=True, help="For the provider, wei."
 )
+@click.option("--upstream", help="Ask this OpenAI-compatible server, and sign its answer here.")
+@click.option("--model", help="What that server calls the embedded model.")
+@click.option("--upstream-key-file", type=_PATH, help="File with the key for that server.")
 @click.option(
     "--tier", type=click.Choice(TIERS), default=TIERS[0], show_default=True, help="Wait until it is reached."
 )
 @common_options
 def ask(
-    question: str, url: str | None, local: bool, out: Path | None, max_tokens: int, fee: int, tier: str
+    question: str,
+    url: str | None,
+    local: bool,
+    out: Path | None,
+    max_tokens: int,
+    fee: int,
+    upstream: str | None,
+    model: str | None,
+    upstream_key_file: Path | None,
+    tier: str,
 ) -> None:
     """Ask a question (the command that QUESTION stands for)."""
     from zerog.inference.answer import sampling
     from zerog.inference.transcript_file import write_transcript
 
+    if (upstream is None) != (model is None):
+        raise click.UsageError("--upstream and --model belong together")
+    if upstream is not None and url is not None:
+        raise click.UsageError(
+            "--upstream signs here; a node answers through a server with inference.upstream in its configuration"
+        )
+    local = local or upstream is not None
     if local and url is not None:
         raise click.UsageError("--local and --url exclude each other")
     if local and tier != TIERS[0]:
@@ -68,7 +87,8 @@ def ask(
     params = sampling(max_tokens)
     client = None if local else _devnet(url)
     if client is None:
-        transcript, request_hash = _ask_here(question.encode(), params), None
+        engine = None if upstream is None else _upstream(upstream, model or "", upstream_key_file)
+        transcript, request_hash = _ask_here(question.encode(), params, engine), None
     else:
         transcript, request_hash = _ask_through_gate(
             client, question.encode(), params, fee, TIERS.index(tier)
@@ -158,8 +178,15 @@ def embed(texts: tuple[str, ...], out: Path | None) -> None:
 # Asking.
 
 
-def _ask_here(question: bytes, params: Any) -> SignedTranscript:
-    return _sign_here(_engine(), question, params)
+def _ask_here(question: bytes, params: Any, engine: Any = None) -> SignedTranscript:
+    return _sign_here(engine or _engine(), question, params)
+
+
+def _upstream(url: str, model: str, key_file: Path | None) -> Any:
+    from zerog.inference.upstream import connect
+
+    weights()
+    return connect(url, model, key_file)
 
 
 def _sign_here(engine: Any, request: bytes, params: Any) -> SignedTranscript:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from zerog.chain.keys import parse_key
 from zerog.errors import InferenceError
-from zerog.inference.audit.contract import AuditContracts
+from zerog.inference.audit.contract import TOLERANT_POOL, AuditContracts
 from zerog.inference.audit.execution import Examiner
 from zerog.inference.audit.journal import Journal
 from zerog.inference.audit.sending import JournalledSender
@@ -34,7 +34,7 @@ def auditor(
     advance: Callable[[], None] | None = None,
     tell: Callable[[Happening], None] = lambda happening: None,
 ) -> Auditor:
-    """A verifier for the receipts of one engine.
+    """A verifier for the receipts of one engine, and of the class tolerant for the same model.
 
     Parameters
     ----------
@@ -51,12 +51,13 @@ def auditor(
     contracts = AuditContracts(client)
     contracts.require()
     least = int(contracts.verifiers.minStake())
-    standing = Standing((engine_id(ENGINES[0].name),), max(least, stake or 0))
+    standing = Standing((engine_id(ENGINES[0].name), TOLERANT_POOL), max(least, stake or 0))
     journal = Journal(journal_path)
 
     def engine_for(receipt: InferenceReceipt) -> Engine:
         engine = load()
-        if engine_id(engine.description) != receipt.engineId or engine.model_id != receipt.modelId:
+        same = engine_id(engine.description) == receipt.engineId or contracts.is_tolerant(receipt.engineId)
+        if not same or engine.model_id != receipt.modelId:
             raise InferenceError("this machine has not the model and engine of the receipt")
         return engine
 
