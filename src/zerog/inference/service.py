@@ -129,7 +129,10 @@ class InferenceService:
         if store is not None:
             task = partial(self._publish_weights, store, self._provider, stop)
             threading.Thread(target=task, name="zerog-weights", daemon=True).start()
-        self._provider.run(stop, POLL)
+        try:
+            self._provider.run(stop, POLL)
+        finally:
+            self._provider.close()
 
     def _start(self, client: Client, account: str, store: StorageTranscripts | None) -> GateProvider:
         from zerog.inference.provider import GateProvider

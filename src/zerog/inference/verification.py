@@ -46,11 +46,12 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was checked; ``detail`` says what was found when it is wrong."""
+    """One thing that was checked; ``detail`` says what was found when it is wrong, ``leaf`` in which leaf."""
 
     name: str
     passed: bool
     detail: str = ""
+    leaf: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -352,7 +353,9 @@ def _equal(name: str, claimed: bytes | int, computed: bytes | int) -> Check:
 
 
 def _no_fault(name: str, fault: Fault | None) -> Check:
-    return Check(name, fault is None, "" if fault is None else fault.reason)
+    if fault is None:
+        return Check(name, True)
+    return Check(name, False, fault.reason, None if fault.index == NO_LEAF else fault.index)
 
 
 def _attempt(name: str, action: Callable[[], None]) -> Check:

@@ -6,8 +6,10 @@ follows from the receipt alone: every honest verifier finds the same.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -79,7 +81,9 @@ class Examiner:
         with self._turn:
             found = self.known(receipt_hash, from_leaf)
             if found is None:
+                began = time.perf_counter()
                 found = self._examine(receipt, from_leaf)
+                found = dataclasses.replace(found, seconds=time.perf_counter() - began)
                 self._findings[receipt_hash, from_leaf] = found
                 while len(self._findings) > KEPT_FINDINGS:
                     self._findings.popitem(last=False)
