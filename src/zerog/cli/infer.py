@@ -52,9 +52,17 @@ def infer() -> None:
 @click.option(
     "--tier", type=click.Choice(TIERS), default=TIERS[0], show_default=True, help="Wait until it is reached."
 )
+@click.option("--model", help="Name, model id or weights root of an added model: zerog models list.")
 @common_options
 def ask(
-    question: str, url: str | None, local: bool, out: Path | None, max_tokens: int, fee: int, tier: str
+    question: str,
+    url: str | None,
+    local: bool,
+    out: Path | None,
+    max_tokens: int,
+    fee: int,
+    tier: str,
+    model: str | None,
 ) -> None:
     """Ask a question (the command that QUESTION stands for)."""
     from zerog.inference.answer import sampling
@@ -67,10 +75,10 @@ def ask(
     params = sampling(max_tokens)
     client = None if local else _devnet(url)
     if client is None:
-        transcript, request_hash = _ask_here(question.encode(), params), None
+        transcript, request_hash = _ask_here(question.encode(), params, model), None
     else:
         transcript, request_hash = _ask_through_gate(
-            client, question.encode(), params, fee, TIERS.index(tier)
+            client, question.encode(), params, fee, TIERS.index(tier), model
         )
     if out is not None:
         write_transcript(out, transcript)
@@ -93,7 +101,7 @@ def verify(file: Path, rerun: bool, signer: str | None, url: str | None) -> None
     expected = None if signer is None else parse_hex(signer, 20, "--signer")
     checks = check_transcript(transcript, expected)
     if rerun:
-        checks += check_execution(transcript, _engine())
+        checks += check_execution(transcript, _engine_of(transcript))
     if url is not None:
         from zerog.inference.onchain import receipt_on_chain
 
@@ -118,7 +126,7 @@ def fetch() -> None:
 # Asking.
 
 
-def _ask_here(question: bytes, params: Any) -> SignedTranscript:
+def _ask_here(question: bytes, params: Any, model: str | None) -> SignedTranscript:
     import secrets
     import time
 
@@ -127,7 +135,7 @@ def _ask_here(question: bytes, params: Any) -> SignedTranscript:
 
     domain = Domain(31337, bytes.fromhex(INFERENCE_REGISTRY[2:]))
     key = _signer_key()
-    signatory = _signatory(key, None, domain)
+    signatory = _signatory(key, None, domain, model)
     inquiry = Inquiry(secrets.token_bytes(32), bytes.fromhex(signatory.signer[2:]), question, params)
     answer = signatory.answer(inquiry, int(time.time()))
     signed: SignedTranscript = signatory.signed_transcript(answer)
@@ -135,13 +143,14 @@ def _ask_here(question: bytes, params: Any) -> SignedTranscript:
 
 
 def _ask_through_gate(
-    client: Client, question: bytes, params: Any, fee: int, tier: int
+    client: Client, question: bytes, params: Any, fee: int, tier: int, model: str | None
 ) -> tuple[SignedTranscript, str]:
     from zerog.inference.onchain import ask_gate, devnet_accounts, node_serves, transcript_from_node
 
     requester, provider_account = devnet_accounts(client)
-    request = ask_gate(client, requester, question, params, fee, tier)
-    if node_serves(client):
+    wanted = None if model is None else _model_id(client, model)
+    request = ask_gate(client, requester, question, params, fee, tier, wanted)
+    if node_serves(client, wanted):
         signed = transcript_from_node(client, request)
         _await_tier(client, signed, tier)
         return signed, "0x" + request.inquiry.request_id.hex()
@@ -150,7 +159,7 @@ def _ask_through_gate(
     from zerog.inference.provider import GateProvider
 
     domain = Domain(client.chain_id, bytes.fromhex(INFERENCE_REGISTRY[2:]))
-    signatory = _signatory(_signer_key(), bytes.fromhex(provider_account[2:]), domain)
+    signatory = _signatory(_signer_key(), bytes.fromhex(provider_account[2:]), domain, model)
     provider = GateProvider(client, signatory, provider_account)
     provider.enrol()
     for answer in provider.serve():
@@ -202,17 +211,48 @@ def _client(url: str) -> Client:
     return Client(url, timeout=60.0)
 
 
-def _engine() -> Any:
+def _engine(model: str | None = None) -> Any:
+    """The engine of an added model, else the embedded one."""
+    if model is not None:
+        from zerog.inference.engine_host import added, embedded
+
+        _, load = added(model)
+        if load is not embedded:
+            return load()
     from zerog.inference.engines.llama_cpp import LlamaCppEngine
 
     return LlamaCppEngine(weights())
 
 
-def _signatory(key: bytes, provider: bytes | None, domain: Any) -> Any:
+def _engine_of(signed: SignedTranscript) -> Any:
+    """The engine of the model that answered, if it is on this machine; else the embedded one, which will not agree."""
+    from zerog.inference.model_store import ModelStore
+    from zerog.inference.models import id_of
+
+    wanted = "0x" + id_of(signed.transcript.model).hex()
+    return _engine(wanted if any(model.model_id == wanted for model in ModelStore().list()) else None)
+
+
+def _model_id(client: Client, model: str) -> bytes:
+    """The id of a model that can be asked for at the gate."""
+    from zerog.inference.encoding import parse_hex
+    from zerog.inference.model_store import ModelStore
+    from zerog.inference.onchain import registry_of
+
+    known = [found for found in ModelStore().list() if model in (found.name, found.model.weights_root)]
+    wanted = parse_hex(known[0].model_id if known else model, 32, f"the model {model!r}")
+    if not registry_of(client).isModel(wanted):
+        raise InferenceError(
+            f"the model {model} is not registered on this chain", hint=f"run: zerog models register {model}"
+        )
+    return wanted
+
+
+def _signatory(key: bytes, provider: bytes | None, domain: Any, model: str | None = None) -> Any:
     from zerog.chain.keys import address_of
     from zerog.inference.answer import Signatory
 
-    return Signatory(_engine(), key, provider or bytes.fromhex(address_of(key)[2:]), domain)
+    return Signatory(_engine(model), key, provider or bytes.fromhex(address_of(key)[2:]), domain)
 
 
 def _signer_key() -> bytes:

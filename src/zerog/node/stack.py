@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from zerog.client import Client
     from zerog.inference.answer import Domain
     from zerog.inference.audit.verifier import Auditor, Happening
-    from zerog.inference.engine_host import EngineHost
+    from zerog.inference.engine_host import ModelHosts
+    from zerog.inference.engines import Engine
     from zerog.inference.publication import StorageTranscripts
     from zerog.node.devnet import Node
     from zerog.node.services import Service
@@ -74,7 +75,7 @@ def inference(node: Node, running: dict[str, Service]) -> Service | None:
 
     return InferenceService(
         connect,
-        engine_host(node),
+        model_hosts(node),
         store=partial(_transcripts, node) if "storage" in running else None,
         book=None if node.data_dir is None else node.data_dir / INFERENCE / "answers.sqlite",
     )
@@ -95,9 +96,14 @@ def _transcripts(node: Node, client: Client, account: str) -> StorageTranscripts
     return StorageTranscripts(Storage(node.url, client=client, account=account, state=payments))
 
 
-def engine_host(node: Node) -> EngineHost:
-    """The node's engine with its key; the stake is that of the node's last account."""
-    from zerog.inference.engine_host import EngineHost, embedded
+def model_hosts(node: Node) -> ModelHosts:
+    """The node's engines with their key; the stake is that of the node's last account.
+
+    Raises
+    ------
+    InferenceError : the configuration names a model that this machine has not, or that cannot be signed with.
+    """
+    from zerog.inference.engine_host import EngineHost, ModelHosts, added, embedded
 
     def key() -> bytes:
         from zerog.chain.keys import random_key
@@ -114,7 +120,12 @@ def engine_host(node: Node) -> EngineHost:
         domain = Domain(node.chain_id, bytes.fromhex(INFERENCE_REGISTRY[2:]))
         return domain, bytes.fromhex(node.accounts[-1].address[2:])
 
-    return EngineHost(embedded, key, standing)
+    hosts = [EngineHost(embedded, key, standing)]
+    for name in node.config.inference.models:
+        served, load = added(name)
+        if all(host.served.model != served.model for host in hosts):
+            hosts.append(EngineHost(load, key, standing, served))
+    return ModelHosts(hosts, node.config.inference.max_loaded)
 
 
 def endpoint(node: Node, running: dict[str, Service]) -> Service | None:
@@ -137,7 +148,7 @@ def endpoint(node: Node, running: dict[str, Service]) -> Service | None:
         return max(int(time.time()), node.engine.head().timestamp)
 
     return EndpointService(
-        inference_service.host,
+        inference_service.hosts,
         EndpointSettings(keys, settings.max_requests),
         now=now,
         on_first=inference_service.wake,
@@ -338,11 +349,11 @@ def verifier(node: Node, running: dict[str, Service]) -> Service | None:
         return None
     from zerog.inference.audit.service import VerifierService
 
-    host = getattr(running.get("inference"), "host", None) or engine_host(node)
+    hosts = getattr(running.get("inference"), "hosts", None) or model_hosts(node)
     return VerifierService(
         lambda: LocalRpc(node),
         [PREDEPLOYS["InferenceRegistry"], PREDEPLOYS["InferenceAudit"]],
-        lambda tell: _auditor(node, host, [account.key for account in accounts], tell),
+        lambda tell: _auditor(node, hosts, [account.key for account in accounts], tell),
         [account.address for account in accounts],
     )
 
@@ -351,7 +362,7 @@ FIRST_VERIFIER = 4
 """Index of the account of a devnet's first verifier."""
 
 
-def _auditor(node: Node, host: EngineHost, keys: list[bytes], tell: Callable[[Happening], None]) -> Auditor:
+def _auditor(node: Node, hosts: ModelHosts, keys: list[bytes], tell: Callable[[Happening], None]) -> Auditor:
     """The node's verifiers; called when there is a first receipt."""
     from zerog.chain.sequencer import Mode
     from zerog.client import Account, Client
@@ -365,14 +376,25 @@ def _auditor(node: Node, host: EngineHost, keys: list[bytes], tell: Callable[[Ha
         if node.sequencer.mining.mode is Mode.AUTOMINE:
             rpc.request("evm_mine", [])
 
+    def others(model_id: bytes) -> Engine | None:
+        host = hosts.find(model_id)
+        if host is None:
+            return None
+        # A verifier keeps the engine as long as it needs it, and others must not take it away then.
+        with host.lease():
+            engine = host.signatory().engine
+            host.pin()
+        return engine
+
     return auditor(
         Client(node.url, storage_url=node.url),
         voters,
-        lambda: host.signatory().engine,
+        lambda: hosts.default.signatory().engine,
         None if node.data_dir is None else node.data_dir / "verifier" / "journal.sqlite",
         policy=Policy(prepare=settings.prepare, watch_ppm=settings.watch_ppm),
         advance=advance if settings.make_blocks else None,
         tell=tell,
+        others=others,
     )
 
 

@@ -13,6 +13,7 @@ from zerog.inference.audit.execution import Examiner
 from zerog.inference.audit.journal import Journal
 from zerog.inference.audit.sending import JournalledSender
 from zerog.inference.audit.verifier import Auditor, Happening, Policy, Standing
+from zerog.inference.models import DEFAULT_MODEL, id_of
 from zerog.inference.publication import StorageTranscripts
 from zerog.inference.receipt import InferenceReceipt, engine_id
 
@@ -33,13 +34,16 @@ def auditor(
     policy: Policy | None = None,
     advance: Callable[[], None] | None = None,
     tell: Callable[[Happening], None] = lambda happening: None,
+    others: Callable[[bytes], Engine | None] = lambda model_id: None,
 ) -> Auditor:
-    """A verifier for the receipts of one engine.
+    """A verifier for the receipts of the embedded engine.
 
     Parameters
     ----------
     load : gives the engine, at the first receipt; may take seconds.
     journal_path : file of the journal; ``None`` keeps it in memory.
+    others : gives the engine of a model that is not the default one, by model id; ``None`` when this
+        machine has not the model.
     stake : wei of each voter; the least that the registry takes when absent.
 
     Raises
@@ -53,9 +57,10 @@ def auditor(
     least = int(contracts.verifiers.minStake())
     standing = Standing((engine_id(ENGINES[0].name),), max(least, stake or 0))
     journal = Journal(journal_path)
+    default = id_of(DEFAULT_MODEL)
 
     def engine_for(receipt: InferenceReceipt) -> Engine:
-        engine = load()
+        engine = (None if receipt.modelId == default else others(receipt.modelId)) or load()
         if engine_id(engine.description) != receipt.engineId or engine.model_id != receipt.modelId:
             raise InferenceError("this machine has not the model and engine of the receipt")
         return engine

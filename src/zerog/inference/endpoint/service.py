@@ -7,10 +7,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from zerog.inference.engine_host import as_hosts
+
 if TYPE_CHECKING:
     from zerog.chain.methods import HttpExchange
     from zerog.inference.endpoint.desk import Desk
-    from zerog.inference.engine_host import EngineHost
+    from zerog.inference.engine_host import EngineHost, ModelHosts
 
 MAX_BODY = 1 << 20
 """Bytes of a body that the front reads before it refuses it; what a prompt may have is less."""
@@ -42,22 +44,22 @@ class EndpointService:
 
     Parameters
     ----------
-    host : the node's engine.
+    host : the node's engine, or those of several models.
     now : the time that receipts carry; unix seconds.
-    on_first : called once when the engine has been loaded for this endpoint, from a thread.
+    on_first : called once when the default engine has been loaded for this endpoint, from a thread.
     """
 
     name = "endpoint"
 
     def __init__(
         self,
-        host: EngineHost,
+        host: EngineHost | ModelHosts,
         settings: EndpointSettings | None = None,
         *,
         now: Callable[[], int] = _wall_clock,
         on_first: Callable[[], None] | None = None,
     ) -> None:
-        self._host = host
+        self._hosts = as_hosts(host)
         self._settings = settings or EndpointSettings()
         self._now = now
         self._on_first = on_first
@@ -96,5 +98,5 @@ class EndpointService:
         if self._desk is None:
             from zerog.inference.endpoint.desk import Desk
 
-            self._desk = Desk(self._host, self._settings, self._now, self._on_first, self._started)
+            self._desk = Desk(self._hosts, self._settings, self._now, self._on_first, self._started)
         return self._desk
