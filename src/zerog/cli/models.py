@@ -217,26 +217,33 @@ def remove(model: str) -> None:
 
 def _tested(store: Any, model: StoredModel) -> StoredModel:
     """The model with the result of its self-test."""
+    from zerog.inference.engines.llama_context import require_engine
     from zerog.inference.engines.llama_cpp import LlamaCppEngine
     from zerog.inference.model_store import SelfTestResult
     from zerog.inference.self_test import full_exactness, self_test
+    from zerog.inference.weights_check import require_root
 
+    path = store.weights(model)
+    # What is wrong with this machine or with the file says nothing about the model.
+    require_engine()
+    require_root(path, model.model.weights_root, model.name)
     if not wants_json():
-        click.echo("self-test: answers, then the same rows by one prefill; up to a minute per GB", err=True)
-    engine = LlamaCppEngine(store.weights(model), model.model)
+        click.echo("self-test: answers, then the same rows by one prefill; may take a minute", err=True)
     try:
-        if model.built_in:
-            self_test(engine)
-            return model
-        found = full_exactness(engine)
+        engine = LlamaCppEngine(path, model.model)
+        try:
+            if model.built_in:
+                self_test(engine)
+                return model
+            found = full_exactness(engine)
+        finally:
+            engine.close()
         detail = f"exact in {found.rows} rows, up to {found.context} tokens of context"
-        result = SelfTestResult(True, engine.description, detail)
+        result = SelfTestResult(True, LlamaCppEngine.description, detail)
     except InferenceError as error:
         if model.built_in:
             raise
-        result = SelfTestResult(False, engine.description, error.message)
-    finally:
-        engine.close()
+        result = SelfTestResult(False, LlamaCppEngine.description, error.message)
     tested: StoredModel = store.note_self_test(model.name, result)
     return tested
 

@@ -240,9 +240,14 @@ def added(name: str) -> tuple[Served, Callable[[], Engine]]:
     engine = ENGINES[0].name
     if model.built_in:
         return Served(model.model, engine, DeterminismClass.EXACT), embedded
-    if not model.signable or model.self_test is None or model.self_test.engine != engine:
+    tested = model.self_test
+    if tested is None or not tested.passed:
+        hint = f"run: zerog models test {model.name}" if tested is None else None
+        raise InferenceError(f"{model.name} is not signable: {model.standing}", hint=hint)
+    if tested.engine != engine:
         raise InferenceError(
-            f"{name} is not signable: {model.standing}", hint=f"run: zerog models test {model.name}"
+            f"{model.name} was tested with another engine, {tested.engine}",
+            hint=f"run: zerog models test {model.name}",
         )
 
     def load() -> Engine:

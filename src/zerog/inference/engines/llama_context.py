@@ -179,6 +179,11 @@ class LlamaContext:
         self._context.close()
 
 
+def require_engine() -> None:
+    """Raises `InferenceError` when llama.cpp is not installed, or in another version."""
+    _import_cyllama()
+
+
 def _import_cyllama() -> Any:
     try:
         import cyllama
