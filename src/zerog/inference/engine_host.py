@@ -75,6 +75,10 @@ class EngineHost:
         self.last_used = 0.0
         """Monotonic seconds."""
 
+    def beside(self, load: Callable[[], Engine], announced: Served) -> EngineHost:
+        """A host for another engine whose receipts carry the same key and stake."""
+        return EngineHost(load, self._key, self._standing, announced)
+
     @property
     def loaded(self) -> Signatory | None:
         """Engine and key if they are ready now."""
@@ -272,3 +276,51 @@ def embedded() -> Engine:
     from zerog.inference.engines.llama_cpp import LlamaCppEngine
 
     return LlamaCppEngine(fetch(SMOLLM2))
+
+
+def embeddings() -> Engine:
+    """The embedding model.
+
+    Raises
+    ------
+    InferenceError : its files are not on this machine; nothing is downloaded behind a user's back.
+    """
+    from zerog.inference.weights import MINILM, MINILM_TOKENIZER, find
+
+    for wanted in (MINILM, MINILM_TOKENIZER):
+        if find(wanted) is None:
+            raise InferenceError(
+                f"{wanted.name} is not on this machine", hint="run: zerog infer fetch --embeddings"
+            )
+    from zerog.inference.engines.onnx import OnnxEngine, minilm
+
+    return OnnxEngine(minilm())
+
+
+def engine_like(description: str, model_id: bytes | None = None) -> Engine:
+    """The engine of this machine that checks answers of the engine with that description.
+
+    Parameters
+    ----------
+    model_id : the model that answered. If it is not on this machine, the embedded one is given: it can
+        only say that it is another.
+
+    Raises
+    ------
+    InferenceError : as `embedded`, `embeddings` and `added`.
+    """
+    from zerog.inference.verification import is_vector
+
+    if is_vector(description):
+        return embeddings()
+    if model_id is not None and is_added(model_id):
+        _, load = added("0x" + model_id.hex())
+        return load()
+    return embedded()
+
+
+def is_added(model_id: bytes) -> bool:
+    """Whether a model was added to this machine's store."""
+    from zerog.inference.model_store import ModelStore
+
+    return any(model.model_id == "0x" + model_id.hex() for model in ModelStore().list() if not model.built_in)

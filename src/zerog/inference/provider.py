@@ -15,8 +15,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -188,7 +189,22 @@ class GateProvider:
             except (RpcError, TransactionError, ZerogError) as error:
                 log.warning("the gate could not be served: %s", error)
             stop.wait(poll)
+
+    def close(self) -> None:
+        """Ends the threads; nothing new is taken up."""
         self._pool.shutdown(cancel_futures=True)
+
+    @contextmanager
+    def serving(self) -> Iterator[None]:
+        """Serves in a thread of its own while the ``with`` block runs."""
+        stop = threading.Event()
+        worker = threading.Thread(target=self.run, args=(stop,), name="zerog-provider")
+        worker.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            worker.join()
 
     def interrupt(self) -> None:
         """Ends running generations, so that `run` can stop at once."""

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zerog.errors import RpcError, ZerogError
-from zerog.inference.answers import AnswerBook
 from zerog.inference.models import DEFAULT_MODEL, id_of
 from zerog.inference.provider import GateProvider, RequestFeed
 
 if TYPE_CHECKING:
     from zerog.client import Client
+    from zerog.inference.answers import AnswerBook
     from zerog.inference.engine_host import EngineHost
     from zerog.inference.publication import StorageTranscripts
 
@@ -36,7 +36,7 @@ class GateSeat:
     account : 0x-address of an account that the node holds: it stakes and pays gas.
     host : the model's engine.
     make_store : makes the place where transcripts and weights are published; ``None``: they are not.
-    book : file of the answers; ``None`` keeps them in memory.
+    book : gives the book of answers.
     sending : held while a transaction is sent; shared by all seats of the account.
     """
 
@@ -46,7 +46,7 @@ class GateSeat:
         account: str,
         host: EngineHost,
         make_store: Callable[[Client, str], StorageTranscripts] | None,
-        book: Path | None,
+        book: Callable[[], AnswerBook],
         sending: threading.Lock,
     ) -> None:
         self._client = client
@@ -93,7 +93,7 @@ class GateSeat:
             self._host.pin()
         provider = GateProvider(
             self._client, signatory, self._account,
-            store=store, book=AnswerBook(self._book), sending=self._sending,
+            store=store, book=self._book(), sending=self._sending,
         )  # fmt: skip
         provider.enrol()
         if store is not None:
@@ -107,7 +107,10 @@ class GateSeat:
         if self._store is not None:
             task = partial(self._publish_weights, self._store, provider, stop)
             threading.Thread(target=task, name="zerog-weights", daemon=True).start()
-        provider.run(stop, POLL)
+        try:
+            provider.run(stop, POLL)
+        finally:
+            provider.close()
 
     def _publish_weights(
         self, store: StorageTranscripts, provider: GateProvider, stop: threading.Event

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from zerog.inference.engine_host import EngineHost, ModelHosts, as_hosts
 
 if TYPE_CHECKING:
     from zerog.client import Client
+    from zerog.inference.answers import AnswerBook
     from zerog.inference.publication import StorageTranscripts
     from zerog.inference.seat import GateSeat
 
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("zerog.inference")
 
+POLL = 0.25
+"""Seconds between looks at the chain."""
 RETRY = 5.0
 """Seconds before an added model that failed is tried again."""
 
@@ -58,7 +62,9 @@ class InferenceService:
         self.hosts = as_hosts(host)
         self._wanted = threading.Event()
         self._make_store = store
-        self._book = book
+        self._path = book
+        self._book: AnswerBook | None = None
+        self._opening = threading.Lock()
         self._sending = threading.Lock()
         self._seats: dict[EngineHost, GateSeat] = {}
         self._failures: dict[EngineHost, str] = {}
@@ -67,6 +73,20 @@ class InferenceService:
     def host(self) -> EngineHost:
         """The engine of the default model."""
         return self.hosts.default
+
+    @property
+    def publishes(self) -> bool:
+        """Whether transcripts are published."""
+        return self._make_store is not None
+
+    def book(self) -> AnswerBook:
+        """The provider's book of answers, opened when it is first needed; any thread."""
+        from zerog.inference.answers import AnswerBook
+
+        with self._opening:
+            if self._book is None:
+                self._book = AnswerBook(self._path)
+            return self._book
 
     def wake(self) -> None:
         """Makes it take its place at the gate for the default model without waiting for a request; any thread."""
@@ -102,7 +122,10 @@ class InferenceService:
 
         client, account = self._connect()
         default = host is self.host
-        seat = GateSeat(client, account, host, self._make_store, self._book_of(host), self._sending)
+        if default and self._make_store is not None:
+            task = partial(self._keep_offers, client, account, stop)
+            threading.Thread(target=task, name="zerog-offers", daemon=True).start()
+        seat = GateSeat(client, account, host, self._make_store, partial(self._book_of, host), self._sending)
         try:
             if not seat.wait(stop, self._wanted if default else threading.Event()):
                 return
@@ -126,14 +149,31 @@ class InferenceService:
                 log.exception("serving the model %s failed", host.served.model.name)
             stop.wait(RETRY)
 
-    def _book_of(self, host: EngineHost) -> Path | None:
-        if self._book is None or host is self.host:
-            return self._book
+    def _book_of(self, host: EngineHost) -> AnswerBook:
+        if host is self.host:
+            return self.book()
+        from zerog.inference.answers import AnswerBook
         from zerog.inference.models import id_of
 
-        return self._book.with_name(
-            f"{self._book.stem}-{id_of(host.served.model).hex()[:16]}{self._book.suffix}"
-        )
+        path = self._path
+        if path is not None:
+            path = path.with_name(f"{path.stem}-{id_of(host.served.model).hex()[:16]}{path.suffix}")
+        return AnswerBook(path)
+
+    def _keep_offers(self, client: Client, account: str, stop: threading.Event) -> None:
+        """Publishes the transcripts of answers given off chain whose receipts turn up on chain."""
+        while self._book is None and not (self._path is not None and self._path.exists()):
+            if stop.wait(POLL):
+                return
+        from zerog.inference.offers import Offers
+
+        assert self._make_store is not None
+        offers = Offers(client, account, self.book(), partial(self._make_store, client, account))
+        while not stop.wait(POLL):
+            try:
+                offers.publish_due()
+            except (RpcError, ZerogError) as error:
+                log.warning("a transcript that is due could not be published: %s", error)
 
     async def _transcript(self, params: Any) -> Any:
         from zerog.inference.encoding import parse_hex

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from zerog.client import Client
     from zerog.inference.answer import Domain
     from zerog.inference.audit.verifier import Auditor, Happening
-    from zerog.inference.engine_host import ModelHosts
+    from zerog.inference.engine_host import EngineHost, ModelHosts
     from zerog.inference.engines import Engine
     from zerog.inference.publication import StorageTranscripts
     from zerog.node.devnet import Node
@@ -128,6 +128,15 @@ def model_hosts(node: Node) -> ModelHosts:
     return ModelHosts(hosts, node.config.inference.max_loaded)
 
 
+def _embedder(host: EngineHost) -> EngineHost:
+    """The engine of the embeddings route: its receipts carry key and stake of the node's engine."""
+    from zerog.inference.engine_host import Served, embeddings
+    from zerog.inference.engines import DeterminismClass
+    from zerog.inference.models import MINILM_MODEL, ONNX_ENGINE
+
+    return host.beside(embeddings, Served(MINILM_MODEL, ONNX_ENGINE, DeterminismClass.EXACT))
+
+
 def endpoint(node: Node, running: dict[str, Service]) -> Service | None:
     """OpenAI's HTTP API over the node's engine, beside the inference service."""
     settings, inference_service = node.config.inference, running.get("inference")
@@ -152,6 +161,8 @@ def endpoint(node: Node, running: dict[str, Service]) -> Service | None:
         EndpointSettings(keys, settings.max_requests),
         now=now,
         on_first=inference_service.wake,
+        embedder=_embedder(inference_service.host),
+        book=inference_service.book if inference_service.publishes else None,
     )
 
 

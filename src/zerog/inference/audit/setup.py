@@ -80,7 +80,7 @@ def read_key(path: Path) -> Account:
     ------
     InferenceError : it cannot be read. The key is in no error.
     """
-    from zerog.client import Account
+    from zerog.client.accounts import Account
 
     try:
         if path.stat().st_size > MAX_KEY_FILE:

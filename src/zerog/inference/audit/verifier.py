@@ -390,6 +390,7 @@ class Auditor:
                     "verdict": finding.verdict,
                     "badIndex": finding.bad_index,
                     "reason": finding.reason,
+                    "seconds": round(finding.seconds, 4),
                 },
             )
         )

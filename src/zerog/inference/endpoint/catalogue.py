@@ -10,6 +10,11 @@ from zerog.inference.models import id_of
 from zerog.inference.receipt import engine_id
 
 
+def names(served: Served) -> tuple[str, str]:
+    """What a request may call the model: its name, or its model id as 0x-hexadecimal."""
+    return served.model.name, "0x" + id_of(served.model).hex()
+
+
 def fingerprint(served: Served) -> str:
     """``system_fingerprint``: equal fingerprints mean the same engine and model."""
     return "fp_" + keccak256(id_of(served.model) + engine_id(served.engine)).hex()[:12]
