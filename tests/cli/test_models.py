@@ -130,7 +130,7 @@ def _check_endpoint(url: str, model_id: str) -> None:
     connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=120)
     connection.request("GET", "/v1/models")
     listed = msgspec.json.decode(connection.getresponse().read())
-    assert [model["id"] for model in listed["data"]] == ["SmolLM2-135M-Instruct", "coarse"]
+    assert [model["id"] for model in listed["data"]][:2] == ["SmolLM2-135M-Instruct", "coarse"]
     for name in ("coarse", model_id):
         body = {"model": name, "max_tokens": 4, "messages": [{"role": "user", "content": "Hi"}]}
         connection.request("POST", "/v1/chat/completions", msgspec.json.encode(body))
