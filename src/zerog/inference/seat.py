@@ -59,6 +59,12 @@ class GateSeat:
         self._provider: GateProvider | None = None
 
     @property
+    def provider(self) -> GateProvider:
+        """Who answers; after `take`."""
+        assert self._provider is not None
+        return self._provider
+
+    @property
     def queue(self) -> tuple[int, int]:
         """Requests that are worked on, and that wait."""
         return (0, 0) if self._provider is None else self._provider.queue
@@ -72,10 +78,12 @@ class GateSeat:
         """The signed transcript of an answer, as JSON."""
         return None if self._provider is None else self._provider.book.document(receipt_hash)
 
-    def wait(self, stop: threading.Event, wanted: threading.Event) -> bool:
-        """Returns at the first open request, or once ``wanted`` is set; False when ``stop`` is."""
-        feed = RequestFeed(self._client, id_of(self._host.served.model))
-        while not wanted.is_set() and not any(map(feed.is_open, feed.new())):
+    def wait(self, stop: threading.Event, wanted: Callable[[], bool]) -> bool:
+        """Returns at the first open request, or once ``wanted`` says so; False when ``stop`` is set."""
+        # After a restart there may be requests that were dealt to this provider.
+        address = bytes.fromhex(self._account[2:])
+        feed = RequestFeed(self._client, id_of(self._host.served.model), address)
+        while not wanted() and not any(feed.is_open(request, address) for request in feed.new()):
             if stop.wait(POLL):
                 return False
         return True

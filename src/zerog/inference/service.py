@@ -2,7 +2,8 @@
 
 It watches the gate for requests to each of its models. The first request to one makes it load that
 model, check it, register with stake and answer; after that it stays. Its JSON-RPC methods hand out what
-the chain does not keep: ``poi_transcript`` and ``poi_status``.
+the chain does not keep: ``poi_transcript`` and ``poi_status``. ``poi_ask`` takes a private question to the
+default model, which would be public at the gate.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from zerog.inference.engine_host import EngineHost, ModelHosts, as_hosts
 
 if TYPE_CHECKING:
     from zerog.client import Client
+    from zerog.inference.answer import Inquiry
     from zerog.inference.answers import AnswerBook
     from zerog.inference.publication import StorageTranscripts
     from zerog.inference.seat import GateSeat
@@ -33,6 +35,11 @@ POLL = 0.25
 """Seconds between looks at the chain."""
 RETRY = 5.0
 """Seconds before an added model that failed is tried again."""
+MAX_PRIVATE = 2
+"""Private questions that are answered at a time; each waits in a thread."""
+START_LIMIT = 60.0
+"""Seconds in which the model must be loaded and the provider registered."""
+_BUSY, _REFUSED = -32005, -32000
 
 
 class InferenceService:
@@ -68,6 +75,7 @@ class InferenceService:
         self._sending = threading.Lock()
         self._seats: dict[EngineHost, GateSeat] = {}
         self._failures: dict[EngineHost, str] = {}
+        self._asking = 0
 
     @property
     def host(self) -> EngineHost:
@@ -93,8 +101,8 @@ class InferenceService:
         self._wanted.set()
 
     def methods(self) -> Mapping[str, Callable[[Any], Awaitable[Any]]]:
-        """``poi_transcript(receiptHash)`` and ``poi_status()``."""
-        return {"poi_transcript": self._transcript, "poi_status": self._status}
+        """``poi_transcript(receiptHash)``, ``poi_status()`` and ``poi_ask(question)``."""
+        return {"poi_transcript": self._transcript, "poi_status": self._status, "poi_ask": self._ask}
 
     async def run(self) -> None:
         """Serves until cancelled."""
@@ -127,7 +135,7 @@ class InferenceService:
             threading.Thread(target=task, name="zerog-offers", daemon=True).start()
         seat = GateSeat(client, account, host, self._make_store, partial(self._book_of, host), self._sending)
         try:
-            if not seat.wait(stop, self._wanted if default else threading.Event()):
+            if not seat.wait(stop, self._is_wanted if default else lambda: False):
                 return
             seat.take()
         except ZerogError as error:
@@ -148,6 +156,21 @@ class InferenceService:
                 # Not the model's fault, but the others must not suffer from it.
                 log.exception("serving the model %s failed", host.served.model.name)
             stop.wait(RETRY)
+
+    def _is_wanted(self) -> bool:
+        """Whether somebody woke it, or answers of an earlier run wait."""
+        return self._wanted.is_set() or self._is_unfinished()
+
+    def _known_book(self) -> AnswerBook | None:
+        """The book, if there is one: a node that nobody has asked makes none."""
+        exists = self._book is not None or (self._path is not None and self._path.exists())
+        return self.book() if exists else None
+
+    def _is_unfinished(self) -> bool:
+        from zerog.inference.answers import Stage
+
+        book = self._known_book()
+        return book is not None and bool(book.at(Stage.PARKED) or book.at(Stage.SIGNED))
 
     def _book_of(self, host: EngineHost) -> AnswerBook:
         if host is self.host:
@@ -187,7 +210,9 @@ class InferenceService:
         for seat in list(self._seats.values()):
             if (known := seat.document(receipt_hash)) is not None:
                 return msgspec.Raw(known)
-        return None
+        book = self._known_book()
+        kept = None if book is None else book.document(receipt_hash)
+        return None if kept is None else msgspec.Raw(kept)
 
     async def _status(self, params: Any) -> Any:
         return self._status_of(self.host) | {"models": [self._status_of(host) for host in self.hosts]}
@@ -197,6 +222,8 @@ class InferenceService:
 
         seat, model = self._seats.get(host), host.served.model
         running, waiting = (0, 0) if seat is None else seat.queue
+        book = self._known_book() if host is self.host else None
+        counts = book.counts() if book is not None else {} if seat is None else seat.counts
         return {
             "model": model.name,
             "modelId": "0x" + id_of(model).hex(),
@@ -204,5 +231,44 @@ class InferenceService:
             "loaded": host.loaded is not None,
             "failure": self._failures.get(host),
             "queue": {"running": running, "waiting": waiting},
-            "answers": {} if seat is None else seat.counts,
+            "answers": counts,
+            # Without a published transcript an audit ends in a slashing: such a provider stays below it.
+            "tiers": ["SIGNED", "OPTIMISTIC", *(["AUDITED"] if self.publishes else [])],
         }
+
+    async def _ask(self, params: Any) -> Any:
+        import asyncio
+
+        from zerog.inference.private_answers import parse_question
+
+        inquiry, reader = parse_question(params)
+        if self._asking >= MAX_PRIVATE:
+            raise RpcError(_BUSY, f"{MAX_PRIVATE} private questions are being answered; ask again soon")
+        self._asking += 1
+        try:
+            return msgspec.Raw(await asyncio.to_thread(self._answer_privately, inquiry, reader))
+        except RpcError:
+            raise
+        except ZerogError as error:
+            raise RpcError(_REFUSED, str(error)) from None
+        finally:
+            self._asking -= 1
+
+    def _answer_privately(self, inquiry: Inquiry, reader: bytes) -> bytes:
+        from zerog.inference.private_answers import verifier_keys
+        from zerog.inference.provider import wait_for
+        from zerog.inference.receipt import engine_id
+        from zerog.inference.transcript_file import encode_transcript
+
+        host = self.host
+        self.wake()
+        wait_for(
+            lambda: host in self._seats or host in self._failures, START_LIMIT, "the start of the provider"
+        )
+        seat = self._seats.get(host)
+        if seat is None:
+            raise InferenceError(f"the inference service failed: {self._failures[host]}")
+        client, _ = self._connect()
+        engine = self.host.signatory().engine
+        keys = verifier_keys(client, engine_id(engine.description))
+        return encode_transcript(seat.provider.answer_privately(inquiry, [reader, *keys]))
