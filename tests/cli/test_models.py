@@ -33,7 +33,10 @@ def zerog(capsys):
         code = run([*arguments, "--json"])
         captured = capsys.readouterr()
         lines = (captured.out or captured.err).strip().splitlines()
-        return code, msgspec.json.decode(lines[-1])
+        try:
+            return code, msgspec.json.decode(lines[-1])
+        except msgspec.DecodeError:
+            raise AssertionError(lines) from None
 
     return run_json
 
