@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from zerog.client import Client
     from zerog.inference.answers import AnswerBook
     from zerog.inference.engine_host import EngineHost
+    from zerog.inference.engines import Engine
     from zerog.inference.publication import StorageTranscripts
 
 log = logging.getLogger("zerog.inference")
@@ -37,6 +38,7 @@ class GateSeat:
     host : the model's engine.
     make_store : makes the place where transcripts and weights are published; ``None``: they are not.
     book : gives the book of answers.
+    admit : puts the engine on the registry's list, where this node may do that.
     sending : held while a transaction is sent; shared by all seats of the account.
     """
 
@@ -48,6 +50,7 @@ class GateSeat:
         make_store: Callable[[Client, str], StorageTranscripts] | None,
         book: Callable[[], AnswerBook],
         sending: threading.Lock,
+        admit: Callable[[Client, Engine], None] | None = None,
     ) -> None:
         self._client = client
         self._account = account
@@ -55,6 +58,7 @@ class GateSeat:
         self._make_store = make_store
         self._book = book
         self._sending = sending
+        self._admit = admit
         self._store: StorageTranscripts | None = None
         self._provider: GateProvider | None = None
 
@@ -99,6 +103,8 @@ class GateSeat:
         with self._host.lease():
             signatory = self._host.signatory()
             self._host.pin()
+        if self._admit is not None:
+            self._admit(self._client, signatory.engine)
         provider = GateProvider(
             self._client, signatory, self._account,
             store=store, book=self._book(), sending=self._sending,

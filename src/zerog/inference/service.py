@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from zerog.client import Client
     from zerog.inference.answer import Inquiry
     from zerog.inference.answers import AnswerBook
+    from zerog.inference.engines import Engine
     from zerog.inference.publication import StorageTranscripts
     from zerog.inference.seat import GateSeat
 
@@ -53,6 +54,7 @@ class InferenceService:
     store : makes the place where transcripts and weights are published; ``None``: they are not.
     book : file of the provider's book of answers; those of added models lie beside it. ``None`` keeps
         them in memory.
+    admit : puts the engine on the registry's list, where this node may do that.
     """
 
     name = "inference"
@@ -64,11 +66,13 @@ class InferenceService:
         *,
         store: Callable[[Client, str], StorageTranscripts] | None = None,
         book: Path | None = None,
+        admit: Callable[[Client, Engine], None] | None = None,
     ) -> None:
         self._connect = connect
         self.hosts = as_hosts(host)
         self._wanted = threading.Event()
         self._make_store = store
+        self._admit = admit
         self._path = book
         self._book: AnswerBook | None = None
         self._opening = threading.Lock()
@@ -133,7 +137,9 @@ class InferenceService:
         if default and self._make_store is not None:
             task = partial(self._keep_offers, client, account, stop)
             threading.Thread(target=task, name="zerog-offers", daemon=True).start()
-        seat = GateSeat(client, account, host, self._make_store, partial(self._book_of, host), self._sending)
+        seat = GateSeat(
+            client, account, host, self._make_store, partial(self._book_of, host), self._sending, self._admit
+        )
         try:
             if not seat.wait(stop, self._is_wanted if default else lambda: False):
                 return

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from zerog.inference.answer import Domain
     from zerog.inference.audit.canary import CanaryLayer
     from zerog.inference.audit.verifier import Auditor, Happening
-    from zerog.inference.engine_host import EngineHost, ModelHosts
+    from zerog.inference.engine_host import EngineHost, ModelHosts, Served
     from zerog.inference.engines import Engine
     from zerog.inference.publication import StorageTranscripts
     from zerog.node.devnet import Node
@@ -78,6 +78,7 @@ def inference(node: Node, running: dict[str, Service]) -> Service | None:
         connect,
         model_hosts(node),
         store=partial(_transcripts, node) if "storage" in running else None,
+        admit=partial(_admit, node),
         book=None if node.data_dir is None else node.data_dir / INFERENCE / "answers.sqlite",
     )
 
@@ -97,8 +98,10 @@ def _transcripts(node: Node, client: Client, account: str) -> StorageTranscripts
     return StorageTranscripts(Storage(node.url, client=client, account=account, state=payments))
 
 
-def model_hosts(node: Node) -> ModelHosts:
+def model_hosts(node: Node, upstream: bool = True) -> ModelHosts:
     """The node's engines with their key; the stake is that of the node's last account.
+
+    ``upstream``: the server that the configuration names, if it names one, in place of the embedded engine.
 
     Raises
     ------
@@ -121,12 +124,40 @@ def model_hosts(node: Node) -> ModelHosts:
         domain = Domain(node.chain_id, bytes.fromhex(INFERENCE_REGISTRY[2:]))
         return domain, bytes.fromhex(node.accounts[-1].address[2:])
 
-    hosts = [EngineHost(embedded, key, standing)]
+    load_default, announced = (_upstream(node) if upstream else None) or (embedded, None)
+    hosts = [EngineHost(load_default, key, standing, announced)]
     for name in node.config.inference.models:
         served, load = added(name)
         if all(host.served.model != served.model for host in hosts):
             hosts.append(EngineHost(load, key, standing, served))
     return ModelHosts(hosts, node.config.inference.max_loaded)
+
+
+def _upstream(node: Node) -> tuple[Callable[[], Engine], Served] | None:
+    """The server of others that answers for the default model, if the configuration names one."""
+    settings = node.config.inference
+    if settings.upstream is None or settings.upstream_model is None:
+        return None
+    from zerog.inference.engine_host import Served
+    from zerog.inference.engines import DeterminismClass
+    from zerog.inference.models import DEFAULT_MODEL
+    from zerog.inference.upstream import UNCONNECTED, connect
+
+    key_file = settings.upstream_key_file
+    load = partial(
+        connect,
+        settings.upstream,
+        settings.upstream_model,
+        None if key_file is None else Path(key_file).expanduser(),
+    )
+    return load, Served(DEFAULT_MODEL, UNCONNECTED, DeterminismClass.TOLERANT)
+
+
+def _admit(node: Node, client: Client, engine: Engine) -> None:
+    """Puts the engine on the registry's list; the first account of a devnet is the curator."""
+    from zerog.inference.admission import admit_engine
+
+    admit_engine(client, node.accounts[0].address, engine.description, engine.determinism)
 
 
 def _embedder(host: EngineHost) -> EngineHost:
@@ -361,7 +392,10 @@ def verifier(node: Node, running: dict[str, Service]) -> Service | None:
         return None
     from zerog.inference.audit.service import VerifierService
 
-    hosts = getattr(running.get("inference"), "hosts", None) or model_hosts(node)
+    hosts = getattr(running.get("inference"), "hosts", None)
+    if hosts is None or node.config.inference.upstream is not None:
+        # A server of others cannot repeat an answer.
+        hosts = model_hosts(node, upstream=False)
     return VerifierService(
         lambda: LocalRpc(node),
         [PREDEPLOYS["InferenceRegistry"], PREDEPLOYS["InferenceAudit"]],

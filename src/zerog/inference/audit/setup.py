@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from zerog.chain.keys import parse_key
 from zerog.errors import InferenceError
-from zerog.inference.audit.contract import AuditContracts
+from zerog.inference.audit.contract import TOLERANT_POOL, AuditContracts
 from zerog.inference.audit.execution import EngineFor, Examiner
 from zerog.inference.audit.journal import Journal
 from zerog.inference.audit.sending import JournalledSender
@@ -39,7 +39,7 @@ def auditor(
     tell: Callable[[Happening], None] = lambda happening: None,
     others: Callable[[bytes], Engine | None] = lambda model_id: None,
 ) -> Auditor:
-    """A verifier for the receipts of the embedded engine.
+    """A verifier for the receipts of the embedded engine, and of the class tolerant for the default model.
 
     Parameters
     ----------
@@ -58,9 +58,13 @@ def auditor(
     contracts = AuditContracts(client)
     contracts.require()
     least = int(contracts.verifiers.minStake())
-    standing = Standing((engine_id(ENGINES[0].name),), max(least, stake or 0))
+    standing = Standing((engine_id(ENGINES[0].name), TOLERANT_POOL), max(least, stake or 0))
     journal, store = Journal(journal_path), StorageTranscripts(client.storage)
-    examiner = Examiner(store, engine_source(store, load, others), [voter.key for voter in voters])
+    examiner = Examiner(
+        store,
+        engine_source(store, load, contracts.is_tolerant, others),
+        [voter.key for voter in voters],
+    )
     sender = JournalledSender(client, journal, contracts.explain)
     return Auditor(
         contracts, sender, journal, examiner, voters,
@@ -71,9 +75,11 @@ def auditor(
 def engine_source(
     store: StorageTranscripts,
     load: Callable[[], Engine],
+    is_tolerant: Callable[[bytes], bool] = lambda engine: False,
     others: Callable[[bytes], Engine | None] = lambda model_id: None,
 ) -> EngineFor:
-    """Gives the engine for receipts of the embedded engine: of the default model, and of those ``others`` has.
+    """Gives the engine for receipts of the default model, of its own engine or one of the class tolerant; and
+    for those of its own engine with a model that ``others`` has.
 
     When its weights are not on this machine, they are fetched from ``store`` by their root: whoever registered
     the model said under which root they are, and every segment is proven against it.
@@ -82,16 +88,16 @@ def engine_source(
     from zerog.inference.models import DEFAULT_MODEL, id_of
 
     def engine_for(receipt: InferenceReceipt) -> Engine:
-        engine = None
-        if receipt.engineId == engine_id(ENGINES[0].name):
-            if receipt.modelId == id_of(DEFAULT_MODEL):
+        own, engine = engine_id(ENGINES[0].name), None
+        if receipt.modelId == id_of(DEFAULT_MODEL):
+            if receipt.engineId == own or is_tolerant(receipt.engineId):
                 ensure_weights(store)
                 engine = load()
-            else:
-                engine = others(receipt.modelId)
+        elif receipt.engineId == own:
+            engine = others(receipt.modelId)
         if engine is None:
             raise InferenceError("this machine has not the model and engine of the receipt")
-        if engine_id(engine.description) != receipt.engineId or engine.model_id != receipt.modelId:
+        if engine_id(engine.description) != own or engine.model_id != receipt.modelId:
             raise InferenceError("the engine at hand is another one than that of the receipt")
         return engine
 
