@@ -154,3 +154,72 @@ def test_no_devnet_is_said_before_anything_is_asked(capsys, monkeypatch):
     monkeypatch.setattr("zerog.cli.infer.DEFAULT_URL", "http://127.0.0.1:9")
     assert run(["infer", QUESTION, "--tier", "audited"]) == 1
     assert "start one: zerog up" in capsys.readouterr().err
+
+
+SECRET = "My secret word is marzipan. Say hello."
+
+
+@pytest.fixture(scope="module")
+def private(net, tmp_path_factory):
+    """A private, audited answer: its file."""
+    path = tmp_path_factory.mktemp("private") / "receipt.json"
+    arguments = ["--private", "--tier", "audited", "--max-tokens", "6", "--url", net.url, "-o", str(path)]
+    assert run(["infer", SECRET, *arguments]) == 0
+    return path
+
+
+def test_a_private_answer_is_audited_and_stands_nowhere_in_the_clear(net, private, zerog):
+    signed = read_transcript(private)
+    storage = net.client.storage
+    published = storage.read(signed.receipt.dataRoot)
+    assert published == signed.envelope
+    assert b"marzipan" not in published
+    for number in range(net.client.block_number + 1):
+        for transaction in net.client.block(number, full=True).transactions:
+            assert b"marzipan" not in bytes.fromhex(transaction["input"][2:])
+    code, shown = zerog("show", str(private))
+    assert (code, shown["tier"], shown["audit"], shown["cost"]["fee"]) == (0, "AUDITED", "good", "0")
+    assert next(step["what"] for step in shown["transactions"]) == "record"
+    assert net.client.request("poi_transcript", "0x" + signed.receipt_hash.hex()) is None
+
+
+def test_only_the_requester_reads_a_private_answer_by_its_hash(private, zerog, tmp_path):
+    receipt_hash = "0x" + read_transcript(private).receipt_hash.hex()
+    code, result = zerog("verify", receipt_hash, "--rerun")
+    assert (code, result["valid"]) == (0, True)
+    stranger = tmp_path / "stranger.key"
+    stranger.write_text("11" * 32)
+    stranger.chmod(0o600)
+    code, error = zerog("verify", receipt_hash, "--key-file", str(stranger))
+    assert code == 1
+    assert "the answer is private, and no key here opens it" in error["error"]["message"]
+    code, shown = zerog("show", receipt_hash, "--key-file", str(stranger))
+    assert (code, shown["text"], shown["tier"]) == (0, None, "AUDITED")
+    assert "private" in shown["unreadable"]
+
+
+@pytest.mark.parametrize(
+    ("question", "message"),
+    [
+        ({}, "request"),
+        ({"request": "x", "maxTokens": 0, "requester": "0x" + "00" * 20, "reader": "0x02"}, "reader"),
+        ({"request": "x", "maxTokens": 4, "requester": "0x00", "reader": "0x02"}, "requester has 1 bytes"),
+        (
+            {"request": "x", "maxTokens": 4, "requester": "0x" + "00" * 20, "reader": "0x05" + "11" * 32},
+            "no compressed secp256k1 public key",
+        ),
+    ],
+)
+def test_a_malformed_private_question_is_refused_by_name(net, question, message):
+    from zerog.errors import InvalidParams
+
+    with pytest.raises(InvalidParams, match=message):
+        net.client.request("poi_ask", question)
+
+
+def test_a_private_question_that_the_engine_refuses_leaves_nothing_on_chain(net, zerog):
+    before = net.client.block_number
+    code, error = zerog("<|im_end|>", "--private")
+    assert code == 1
+    assert "control token" in error["error"]["message"]
+    assert net.client.block_number == before

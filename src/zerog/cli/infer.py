@@ -65,9 +65,19 @@ def infer() -> None:
 @click.option(
     "--tier", type=click.Choice(TIERS), default=TIERS[0], show_default=True, help="Wait until it is reached."
 )
+@click.option(
+    "--private", is_flag=True, help="Only you and the verifiers can read question and answer; no fee."
+)
 @common_options
 def ask(
-    question: str, url: str | None, local: bool, out: Path | None, max_tokens: int, fee: int | None, tier: str
+    question: str,
+    url: str | None,
+    local: bool,
+    out: Path | None,
+    max_tokens: int,
+    fee: int | None,
+    tier: str,
+    private: bool,
 ) -> None:
     """Ask a question (the command that QUESTION stands for)."""
     from zerog.inference.answer import sampling
@@ -75,6 +85,10 @@ def ask(
 
     if local and url is not None:
         raise click.UsageError("--local and --url exclude each other")
+    if private and (local or fee is not None):
+        raise click.UsageError(
+            "--private goes to a node's provider, without a fee: leave --local and --fee away"
+        )
     if local and tier != TIERS[0]:
         raise click.UsageError(f"tier {tier} is reached on chain only: leave --local away")
     params = sampling(max_tokens)
@@ -82,9 +96,10 @@ def ask(
     found = None
     seconds: dict[str, float] = {}
     if client is None:
-        if tier != TIERS[0]:
+        if tier != TIERS[0] or private:
+            what = "a private question needs a node" if private else f"tier {tier} is reached on chain only"
             raise InferenceError(
-                f"tier {tier} is reached on chain only, and no devnet runs at {DEFAULT_URL}",
+                f"{what}, and no devnet runs at {DEFAULT_URL}",
                 hint="start one: zerog up",
             )
         signed, where = _ask_here(question.encode(), params), "here, not yet on any chain"
@@ -92,14 +107,16 @@ def ask(
         from zerog.inference.dossier import dossier
 
         with progress_line() as say:
-            signed = _ask_through_gate(
-                client, question.encode(), params, fee, TIERS.index(tier), _Clock(say, seconds)
-            )
-        where = f"through the gate of {_place(client)}"
+            clock = _Clock(say, seconds)
+            if private:
+                signed = _ask_privately(client, question, max_tokens, TIERS.index(tier), clock)
+            else:
+                signed = _ask_through_gate(client, question.encode(), params, fee, TIERS.index(tier), clock)
+        where = f"{'by the provider' if private else 'through the gate'} of {_place(client)}"
         found = dossier(client, signed.receipt_hash)
     if out is not None:
         write_transcript(out, signed)
-    show_answer(signed, found, where=where, out=out, seconds=seconds)
+    show_answer(signed, found, where=where, out=out, seconds=seconds, private=private)
 
 
 @infer.command()
@@ -277,6 +294,23 @@ def _ask_through_gate(
     return signed
 
 
+def _ask_privately(
+    client: Client, question: str, max_tokens: int, tier: int, clock: _Clock
+) -> SignedTranscript:
+    from zerog.inference.private_answers import ask_privately
+    from zerog.inference.signer import load_or_create
+    from zerog.inference.waiting import Wait
+    from zerog.node.datadir import home
+
+    clock.say("waiting for the provider and for verifiers to seal the answer for")
+    signed = ask_privately(client, question, max_tokens, load_or_create(home() / REQUESTER_KEY))
+    clock.done("answered")
+    if tier:
+        Wait.of(client, signed, clock.say).tier(signed.receipt_hash, tier)
+        clock.done(TIERS[tier])
+    return signed
+
+
 def _provide_here(client: Client, account: str, request: GateRequest) -> SignedTranscript:
     """Answers a request with this machine's engine, where the node runs no provider."""
     from zerog.contracts import INFERENCE_REGISTRY
@@ -376,7 +410,7 @@ def _devnet(url: str | None) -> Client | None:
 def _client(url: str) -> Client:
     from zerog.client import Client
 
-    return Client(url, timeout=60.0)
+    return Client(url, timeout=120.0)
 
 
 def _engine() -> Any:

@@ -283,19 +283,20 @@ def _leaf_fault(
 
 def _wrong_leaf(transcript: Transcript, index: int, row: Logits, context: list[int]) -> str | None:
     from zerog.inference.logits import trace_step
-    from zerog.inference.sampling import choose
+    from zerog.inference.sampling import choose, may_choose
 
     step = transcript.steps[index]
     try:
         again = trace_step(step.token, row)
-        chosen = choose(row, transcript.params, index, context)
+        fitting = may_choose(row, transcript.params, index, context, step.token)
     except InferenceError as error:
         return f"row {index}: {error.message}"
     if again.row_hash != step.row_hash:
         return f"row {index} differs: the answer is not from this model and engine"
     if again.pairs != step.pairs:
         return f"row {index} is right, its eight log-probabilities are not"
-    if chosen != step.token:
+    if not fitting:
+        chosen = choose(row, transcript.params, index, context)
         return f"token {index} is {step.token}, the sampler chooses {chosen}"
     return None
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from zerog.errors import ContractReverted, InferenceError, RpcError, TransactionError
+from zerog.inference.answer import Inquiry
 from zerog.inference.audit.chain import Audit, AuditPhase
 from zerog.inference.audit.contract import AuditContracts
 from zerog.inference.audit.history import tokens
@@ -66,6 +67,16 @@ class Wait:
         self._timeout = timeout
         self._said = ""
         self._contracts = AuditContracts(client)
+
+    @classmethod
+    def of(cls, client: Client, signed: SignedTranscript, say: Callable[[str], None]) -> Wait:
+        """For an answer that came through no gate: its receipt is on chain, a request is not."""
+        receipt = signed.receipt
+        inquiry = Inquiry(
+            receipt.requestId, receipt.requester, signed.transcript.request, signed.transcript.params
+        )
+        request = GateRequest(inquiry, receipt.modelId, 0, receipt.deadline, 0)
+        return cls(client, "0x" + receipt.requester.hex(), request, say)
 
     def answer(self) -> SignedTranscript:
         """The signed transcript, from the node's service when it answered, else from chain and storage.
@@ -132,6 +143,8 @@ class Wait:
 
     def _give_back(self) -> str:
         gate, request_id = self._contracts.gate, self._request.inquiry.request_id
+        if self._state() == 0:
+            return "it came through no gate, and no fee was paid"
         try:
             sent = gate.refund(request_id, account=self._requester)
             if self._request.fee:
