@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
 
@@ -10,8 +11,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from tests.inference.golden_sampler import FILE, cases, token_of
+
 from zerog.errors import InferenceError
 from zerog.inference.receipt import SamplingParams
 from zerog.inference.sampling import check_params, choose, draw, gate_seed, may_choose
@@ -167,7 +168,7 @@ def _orders_clearly(row, penalty_milli, context) -> bool:
         for token, value in enumerate(row)
     ]
     ordered = sorted(changed)
-    steps = [b - a for a, b in zip(ordered, ordered[1:], strict=False)]
+    steps = [b - a for a, b in itertools.pairwise(ordered)]
     return all(step == 0 or step > 1e-9 for step in steps) and (not context or all(steps))
 
 

@@ -70,7 +70,7 @@ class RowMemory:
             return None
         address = int.from_bytes(pointer, "little") + number * row.nbytes
         try:
-            return row if os.preadv(self._file, [row], address) == row.nbytes else None
+            return row if os.preadv(self._file, [row.data], address) == row.nbytes else None
         except (OSError, OverflowError):
             return None
 
