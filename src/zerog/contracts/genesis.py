@@ -33,6 +33,7 @@ PREDEPLOYS: dict[str, str] = {
     "InferenceGate": INFERENCE_GATE,
     "InferenceAudit": INFERENCE_AUDIT,
     "VerifierRegistry": VERIFIER_REGISTRY,
+    "ProofEvidence": PROOF_EVIDENCE,
     **STORAGE_PREDEPLOYS,
 }
 """What the banner calls each contract, and its address."""
@@ -161,6 +162,7 @@ def genesis_alloc(chain_id: int, *, administrator: str, keccak256: Keccak) -> di
         "InferenceGate": _inference_gate(keccak256, admin),
         "InferenceAudit": _inference_audit(keccak256, admin),
         "VerifierRegistry": _verifier_registry(keccak256, admin),
+        "ProofEvidence": _proof_evidence(keccak256, admin),
         **{name: {} for name in CODE_PREDEPLOYS},
     }
     addresses = PREDEPLOYS | CODE_PREDEPLOYS
@@ -259,6 +261,12 @@ def _verifier_registry(keccak256: Keccak, admin: int) -> Slots:
         (VERIFIER_MIN_STAKE, 16), (UNSTAKE_DELAY, 8), (ACTIVATION_DELAY, 4)
     )
     return slots
+
+
+def _proof_evidence(keccak256: Keccak, admin: int) -> Slots:
+    roles = artifact("ProofEvidence").slot("_roles")
+    slots = _role(keccak256, roles, _ADMIN_ROLE, admin)
+    return slots | _role(keccak256, roles, _role_id(keccak256, "CURATOR_ROLE"), admin)
 
 
 def _role(keccak256: Keccak, roles: int, role: int, member: int) -> Slots:

@@ -14,7 +14,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from zerog.chain.keys import keccak256
-from zerog.errors import InferenceError
+from zerog.errors import ContextExceeded, InferenceError
 from zerog.inference.encoding import ZERO_HASH
 from zerog.inference.engines import Engine
 from zerog.inference.models import id_of
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 TOLERANT_PREFIX = "openai-compatible/"
 """How the descriptions of engines begin whose servers report log-probabilities."""
+VECTOR_PREFIX = "onnxruntime/"
+"""How the descriptions of engines begin whose answers are vectors (`embedding`)."""
 NO_LEAF = AuditVote.NO_BAD_INDEX
 """The index of a fault that lies in no leaf."""
 _HASHED_TOGETHER = 32
@@ -45,11 +47,12 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was checked; ``detail`` says what was found when it is wrong."""
+    """One thing that was checked; ``detail`` says what was found when it is wrong, ``leaf`` in which leaf."""
 
     name: str
     passed: bool
     detail: str = ""
+    leaf: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +102,8 @@ def check_execution(
             return [model, Check("distance of the log-probabilities", False, error.message)]
     if not (same.passed and model.passed):
         return [same, model]
+    if is_vector(transcript.engine):
+        return [same, model, _no_fault("vectors", find_fault(transcript, engine, receipt=receipt))]
     prompt = _prompt_fault(transcript, engine)
     if prompt is None and receipt.promptTokens != transcript.prompt_tokens:
         prompt = Fault(NO_LEAF, f"claimed {receipt.promptTokens}, computed {transcript.prompt_tokens}")
@@ -155,7 +160,14 @@ def find_fault(
     if tolerant:
         from zerog.inference.tolerance import thresholds_of, tolerant_fault
 
-        return tolerant_fault(transcript, engine, thresholds_of(engine.model_id))
+        try:
+            return tolerant_fault(transcript, engine, thresholds_of(engine.model_id))
+        except ContextExceeded as error:
+            return Fault(NO_LEAF, f"no engine can have answered this: {error.message}")
+    if is_vector(transcript.engine):
+        from zerog.inference.embedding import vector_fault
+
+        return vector_fault(transcript, engine, from_leaf)
     faults = [
         fault
         for fault in (
@@ -210,6 +222,11 @@ def is_tolerant(engine: str) -> bool:
     return engine.startswith(TOLERANT_PREFIX)
 
 
+def is_vector(engine: str) -> bool:
+    """Whether answers of the engine with this description are vectors, one leaf each."""
+    return engine.startswith(VECTOR_PREFIX)
+
+
 def _require_same_engine(transcript: Transcript, engine: Engine) -> None:
     if transcript.engine != engine.description:
         raise CannotCompare(
@@ -255,12 +272,17 @@ def _leaf_fault(
             return Fault(index, error.message)
     prompt = engine.prompt_tokens(transcript.request)
     context = [*prompt, *tokens[:first]]
-    for index, (row, row_hash) in enumerate(_hashed(engine.replay(transcript.request, tokens, first)), first):
-        if (reason := _wrong_leaf(transcript, index, row, row_hash, context)) is not None:
-            return Fault(index, reason)
-        context.append(tokens[index])
-        if progress is not None:
-            progress(index + 1 - first, len(tokens) - first)
+    try:
+        rows = engine.replay(transcript.request, tokens, first)
+        for index, (row, row_hash) in enumerate(_hashed(rows), first):
+            if (reason := _wrong_leaf(transcript, index, row, row_hash, context)) is not None:
+                return Fault(index, reason)
+            context.append(tokens[index])
+            if progress is not None:
+                progress(index + 1 - first, len(tokens) - first)
+    except ContextExceeded as error:
+        # The transcript's doing, not the engine's: everybody who has the model finds the same.
+        return Fault(NO_LEAF, f"no engine can have answered this: {error.message}")
     return None
 
 
@@ -344,7 +366,9 @@ def _equal(name: str, claimed: bytes | int, computed: bytes | int) -> Check:
 
 
 def _no_fault(name: str, fault: Fault | None) -> Check:
-    return Check(name, fault is None, "" if fault is None else fault.reason)
+    if fault is None:
+        return Check(name, True)
+    return Check(name, False, fault.reason, None if fault.index == NO_LEAF else fault.index)
 
 
 def _attempt(name: str, action: Callable[[], None]) -> Check:
