@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 TOLERANT_PREFIX = "openai-compatible/"
 """How the descriptions of engines begin whose servers report log-probabilities."""
+UNTRACED = "/logprobs=none"
+"""How the descriptions of engines end whose servers report no log-probabilities."""
 VECTOR_PREFIX = "onnxruntime/"
 """How the descriptions of engines begin whose answers are vectors (`embedding`)."""
 NO_LEAF = AuditVote.NO_BAD_INDEX
