@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from zerog.chain.keys import parse_key
 from zerog.errors import InferenceError
-from zerog.inference.audit.contract import AuditContracts
+from zerog.inference.audit.contract import TOLERANT_POOL, AuditContracts
 from zerog.inference.audit.execution import EngineFor, Examiner
 from zerog.inference.audit.journal import Journal
 from zerog.inference.audit.sending import JournalledSender
@@ -38,7 +38,7 @@ def auditor(
     advance: Callable[[], None] | None = None,
     tell: Callable[[Happening], None] = lambda happening: None,
 ) -> Auditor:
-    """A verifier for the receipts of one engine.
+    """A verifier for the receipts of one engine, and of the class tolerant for the same model.
 
     Parameters
     ----------
@@ -55,9 +55,11 @@ def auditor(
     contracts = AuditContracts(client)
     contracts.require()
     least = int(contracts.verifiers.minStake())
-    standing = Standing((engine_id(ENGINES[0].name),), max(least, stake or 0))
+    standing = Standing((engine_id(ENGINES[0].name), TOLERANT_POOL), max(least, stake or 0))
     journal, store = Journal(journal_path), StorageTranscripts(client.storage)
-    examiner = Examiner(store, engine_source(store, load), [voter.key for voter in voters])
+    examiner = Examiner(
+        store, engine_source(store, load, contracts.is_tolerant), [voter.key for voter in voters]
+    )
     sender = JournalledSender(client, journal, contracts.explain)
     return Auditor(
         contracts, sender, journal, examiner, voters,
@@ -65,8 +67,12 @@ def auditor(
     )  # fmt: skip
 
 
-def engine_source(store: StorageTranscripts, load: Callable[[], Engine]) -> EngineFor:
-    """Gives the engine for receipts of the default model and engine, and for no others.
+def engine_source(
+    store: StorageTranscripts,
+    load: Callable[[], Engine],
+    is_tolerant: Callable[[bytes], bool] = lambda engine: False,
+) -> EngineFor:
+    """Gives the engine for receipts of the default model, of its own engine or one of the class tolerant.
 
     When its weights are not on this machine, they are fetched from ``store`` by their root: whoever registered
     the model said under which root they are, and every segment is proven against it.
@@ -75,11 +81,14 @@ def engine_source(store: StorageTranscripts, load: Callable[[], Engine]) -> Engi
     from zerog.inference.models import DEFAULT_MODEL, id_of
 
     def engine_for(receipt: InferenceReceipt) -> Engine:
-        if (receipt.engineId, receipt.modelId) != (engine_id(ENGINES[0].name), id_of(DEFAULT_MODEL)):
+        own = engine_id(ENGINES[0].name)
+        if receipt.modelId != id_of(DEFAULT_MODEL) or not (
+            receipt.engineId == own or is_tolerant(receipt.engineId)
+        ):
             raise InferenceError("this machine has not the model and engine of the receipt")
         ensure_weights(store)
         engine = load()
-        if engine_id(engine.description) != receipt.engineId or engine.model_id != receipt.modelId:
+        if engine_id(engine.description) != own or engine.model_id != receipt.modelId:
             raise InferenceError("the engine at hand is another one than that of the receipt")
         return engine
 
