@@ -6,7 +6,7 @@ walks a plain list and knows nothing of Fenwick trees.
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any
 
 import pytest
@@ -30,12 +30,9 @@ def reference(weights: dict[str, int], randomness: bytes, count: int, exclude: s
     drawn: list[str] = []
     for index in range(min(count, len(left))):
         target = int.from_bytes(keccak256(randomness + index.to_bytes(32))) % sum(left.values())
-        for member, weight in left.items():
-            if target < weight:
-                break
-            target -= weight
-        drawn.append(member)
-        del left[member]
+        ends = zip(left, accumulate(left.values()), strict=True)
+        drawn.append(next(member for member, end in ends if target < end))
+        del left[drawn[-1]]
     return drawn
 
 
