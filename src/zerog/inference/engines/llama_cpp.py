@@ -19,17 +19,19 @@ from pathlib import Path
 from zerog.contracts import ENGINES
 from zerog.contracts.genesis import CHATML
 from zerog.errors import ContextExceeded, InferenceError
+from zerog.inference.chat_template import ChatTemplate
 from zerog.inference.engines import DeterminismClass, FinishReason, Generation
 from zerog.inference.engines.llama_context import LlamaContext, LlamaModel
 from zerog.inference.engines.output import GrowingOutput, check_stop_strings
 from zerog.inference.engines.scheduler import Context, Load, Scheduler
 from zerog.inference.engines.sequences import Chosen, Generating, Replaying, Slotted
-from zerog.inference.logits import Logits, trace_step
+from zerog.inference.logits import HASHED_TOGETHER, Logits, trace_steps
 from zerog.inference.models import DEFAULT_MODEL, ModelIdentity, id_of
-from zerog.inference.prompt import prompt_text
+from zerog.inference.prompt import Turn, prompt_text
 from zerog.inference.receipt import SamplingParams
 from zerog.inference.sampling import check_params
 from zerog.inference.trace import TraceStep
+from zerog.inference.weights_check import require_root, stamp_of
 
 CONTEXT = 2048
 """Tokens of prompt and answer together."""
@@ -45,15 +47,17 @@ class LlamaCppEngine:
 
     Parameters
     ----------
-    weights : path of the GGUF file; the caller has verified its hash (`zerog.inference.weights`,
-        `zerog.inference.models`).
+    weights : path of the GGUF file.
     model : what the file is; its chat template makes the prompts.
+    unchecked : take the file without looking whether it is the model's. For experiments that pretend.
     slots : sequences at a time; by default as many as fit `KV_MEMORY`, at most `MAX_SLOTS`.
     max_waiting : requests that may wait for a slot before `EngineBusy`.
+    prefill_threads : threads for reading one sequence; by default `default_threads`.
 
     Raises
     ------
-    InferenceError : the wheel is missing or another one, or the file cannot be loaded.
+    InferenceError : the wheel is missing or another one, the file is not the model's weights, or it
+        cannot be loaded.
     """
 
     description = ENGINES[0].name
@@ -66,16 +70,21 @@ class LlamaCppEngine:
         *,
         slots: int | None = None,
         max_waiting: int = MAX_WAITING,
+        prefill_threads: int | None = None,
+        unchecked: bool = False,
     ) -> None:
-        if model.chat_template != CHATML:
-            raise InferenceError(f"the chat template of {model.name} is not supported: only bare ChatML is")
         self.model = model
         self.model_id = id_of(model)
+        stamp = None if unchecked else require_root(weights, model.weights_root, model.name)
         self._weights = LlamaModel(weights)
+        if stamp is not None and stamp_of(weights) != stamp:
+            self._weights.close()
+            raise InferenceError(f"{weights} was changed while it was loaded")
+        self._render = self._renderer(model.chat_template)
         self.context_length = min(CONTEXT, self._weights.trained_context)
         count = slots or slots_within(KV_MEMORY, self._weights.bytes_of_a_token * self.context_length)
         self._scheduler = Scheduler(
-            self._open_context(count), count, max_waiting, default_threads(os.cpu_count())
+            self._open_context(count), count, max_waiting, prefill_threads or default_threads(os.cpu_count())
         )
 
     @property
@@ -83,9 +92,17 @@ class LlamaCppEngine:
         """Requests that run and wait now."""
         return self._scheduler.load
 
+    @property
+    def reads_memory(self) -> bool:
+        """Whether logit rows are read from llama.cpp's memory; see `row_memory`."""
+        return self._direct
+
     def prompt_tokens(self, request: bytes) -> list[int]:
         """Ids of the tokens that the model reads for a request."""
-        return self._weights.tokens_of(prompt_text(request, self._weights.control_texts))
+        tokens = self._weights.tokens_of(prompt_text(request, self._weights.control_texts, self._render))
+        begin = self._weights.begin
+        # As llama.cpp's own programs: a vocabulary that wants it gets it, once.
+        return tokens if begin is None or tokens[:1] == [begin] else [begin, *tokens]
 
     def generate(
         self,
@@ -111,11 +128,15 @@ class LlamaCppEngine:
             cancelled=cancelled,
         )
         steps: list[TraceStep] = []
+        pending: list[Chosen] = []
         for chosen in self._rows_of(sequence):
-            steps.append(trace_step(chosen.token, chosen.row))
+            pending.append(chosen)
+            if len(pending) == HASHED_TOGETHER:
+                steps += _committed(pending)
             if on_text is not None:
                 for piece in chosen.pieces:
                     on_text(piece)
+        steps += _committed(pending)
         assert sequence.finish_reason is not None
         return Generation(sequence.output, len(prompt), tuple(steps), sequence.finish_reason)
 
@@ -148,10 +169,8 @@ class LlamaCppEngine:
         self._weights.require_known(tokens[-1:])
         if tokens[-1] in self._weights.ending:
             return self._text(tokens[:-1]), FinishReason.END_TOKEN
-        if stop_strings:
-            growing = GrowingOutput(check_stop_strings(stop_strings))
-            if growing.append(self._text(tokens)):
-                return growing.finish(), FinishReason.STOP_STRING
+        if stop_strings and (cut := self._stop_in_last(tokens, check_stop_strings(stop_strings))):
+            return self._text(tokens)[:-cut], FinishReason.STOP_STRING
         return (self._text(tokens), FinishReason.LENGTH) if len(tokens) >= params.maxTokens else None
 
     def interrupt(self) -> None:
@@ -163,8 +182,18 @@ class LlamaCppEngine:
         self._scheduler.close()
         self._weights.close()
 
+    def _renderer(self, template: str) -> Callable[[Sequence[Turn]], str] | None:
+        """What makes the prompts; bare ChatML needs no Jinja."""
+        if template == CHATML:
+            return None
+        begin, end = self._weights.frame()
+        chat = ChatTemplate(template)
+        return lambda turns: chat.render(turns, bos=begin, eos=end)
+
     def _open_context(self, slots: int) -> Context:
-        return LlamaContext(self._weights, slots, self.context_length)
+        context = LlamaContext(self._weights, slots, self.context_length)
+        self._direct = context.reads_memory
+        return context
 
     def _rows_of(self, sequence: Slotted) -> Iterator[Chosen]:
         self._scheduler.submit(sequence)
@@ -175,9 +204,33 @@ class LlamaCppEngine:
             sequence.abandon()
             self._scheduler.wake()
 
+    def _stop_in_last(self, tokens: Sequence[int], stops: Sequence[bytes]) -> int:
+        """Bytes from the first stop string that the last token completes to the end; 0 without one.
+
+        Looks only as far back as a stop string can reach: whoever looks for the end asks for every prefix.
+        """
+        last = self._weights.piece(tokens[-1])
+        reach = max(map(len, stops)) - 1
+        before = b""
+        for token in reversed(tokens[:-1]):
+            if len(before) >= reach:
+                break
+            self._weights.require_known([token])
+            before = self._weights.piece(token) + before
+        growing = GrowingOutput(stops)
+        growing.append(before)
+        return len(before) + len(last) - len(growing.finish()) if growing.append(last) else 0
+
     def _text(self, tokens: Sequence[int]) -> bytes:
         self._weights.require_known(tokens)
         return b"".join(map(self._weights.piece, tokens))
+
+
+def _committed(pending: list[Chosen]) -> list[TraceStep]:
+    """The steps of what is pending, which is empty afterwards."""
+    steps = trace_steps([chosen.token for chosen in pending], [chosen.row for chosen in pending])
+    pending.clear()
+    return steps
 
 
 def default_threads(cores: int | None) -> int:
