@@ -15,7 +15,7 @@ from zerog.chain.keys import keccak256
 from zerog.client import Account
 from zerog.contracts import INFERENCE_AUDIT, VERIFIER_REGISTRY, artifact
 from zerog.contracts.genesis import ACTIVATION_DELAY, MIN_STAKE, UNSTAKE_DELAY, VERIFIER_MIN_STAKE
-from zerog.errors import ContractReverted
+from zerog.errors import ContractReverted, TransactionFailed
 
 BURNT = "0x000000000000000000000000000000000000dEaD"
 SMALL = settings(
@@ -82,8 +82,9 @@ class Stakes(RuleBasedStateMachine):
         account = self.accounts[who]
         before, amount = self.at_risk(account), int(self.contract.stakeOf(account)) * part // 1_000_000
         try:
-            self.contract.requestUnstake(amount, account=account)
-        except ContractReverted:
+            # An estimate in the second of the last request finds the same time there and is too small a second later.
+            self.contract.requestUnstake(amount, account=account, gas=1_000_000)
+        except (ContractReverted, TransactionFailed):
             return
         assert self.at_risk(account) == before, "stake on its way out can still be taken"
 
