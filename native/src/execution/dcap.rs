@@ -1,0 +1,240 @@
+//! Verification of quotes of trusted hardware (SGX, TDX) as a native contract.
+//!
+//! The clock is the block's timestamp and the collateral comes with the call: no network, no clock of the machine.
+//! Collateral is the JSON object that PCCS clients and the `dcap-qvl` tools write (`QuoteCollateralV3`), with exactly its
+//! members. A chain of trust that names the mock root, whose private key is public, is judged by that root and marked in
+//! the status; every other one is judged by Intel's.
+
+use std::panic::{catch_unwind, AssertUnwindSafe};
+
+use alloy_primitives::keccak256;
+use dcap_qvl::configs::RingConfig;
+use dcap_qvl::quote::{Quote, Report};
+use dcap_qvl::verify::QuoteVerifier as Verifier;
+use dcap_qvl::{QuoteClaims, QuoteCollateralV3, QuotePolicy, TcbStatus};
+use serde::Deserialize;
+
+use super::calldata::{encode_bytes, Arguments};
+use super::evm::{Precompile, PrecompileCall, PrecompileResult};
+use crate::primitives::*;
+
+/// 0x…0A11.
+pub const DCAP_ADDRESS: Address = Address::new([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x0a, 0x11]);
+pub const MAX_QUOTE: usize = 16_384;
+pub const MAX_COLLATERAL: usize = 65_536;
+/// Set in a status when the chain of trust ends in [`MOCK_ROOT`].
+pub const MOCK: u8 = 0x80;
+
+/// Of every call, whatever the quote is: ten P-256 signatures and the parsing of at most 80 kB.
+const GAS: u64 = 100_000;
+/// `verifyDcap(bytes,bytes)`: status, measurement, report data.
+const VERIFY: [u8; 4] = [0xea, 0x8d, 0x28, 0x47];
+/// `verifyDcapWithExpiry(bytes,bytes)`: these and the second in which the first part of the collateral expires.
+const VERIFY_WITH_EXPIRY: [u8; 4] = [0x79, 0x90, 0xcc, 0xd8];
+/// `DcapInvalid(string)`.
+const INVALID: [u8; 4] = [0x23, 0xe1, 0xe9, 0x31];
+/// Longest reason in an error, in bytes.
+const MAX_REASON: usize = 256;
+
+const MOCK_ROOT: &[u8] = include_bytes!("mock_root_ca.der");
+const MOCK_ROOT_PEM: &str = include_str!("mock_root_ca.pem");
+/// Certificates of a chain: more would let path building take its time.
+const MAX_CHAIN: usize = 3;
+
+pub(super) struct QuoteVerifier;
+
+impl Precompile for QuoteVerifier {
+    fn address(&self) -> Address {
+        DCAP_ADDRESS
+    }
+
+    fn name(&self) -> &'static str {
+        "VERIFY_DCAP"
+    }
+
+    fn call(&self, call: PrecompileCall<'_, '_>) -> PrecompileResult {
+        if GAS > call.gas {
+            return PrecompileResult::OutOfGas;
+        }
+        let revert = |output| PrecompileResult::Revert { gas_used: GAS, output };
+        let plain = Arguments::of(call.input, VERIFY, 2);
+        let arguments = plain.or_else(|| Arguments::of(call.input, VERIFY_WITH_EXPIRY, 2));
+        let parts = arguments.and_then(|arguments| Some((arguments.bytes(0)?, arguments.bytes(1)?)));
+        let Some((quote, collateral)) = parts.filter(|_| call.value.is_zero()) else {
+            return revert(Bytes::new());
+        };
+        let now = u64::try_from(call.timestamp()).unwrap_or(u64::MAX);
+        match verify(quote, collateral, now) {
+            Ok(verdict) => PrecompileResult::Return { gas_used: GAS, output: verdict.encode(plain.is_none()) },
+            Err(reason) => revert(refusal(&reason)),
+        }
+    }
+}
+
+/// What a verified quote says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// Numbered as in [`number_of`], with [`MOCK`].
+    pub status: u8,
+    pub measurement: B256,
+    pub report_data: [u8; 64],
+    /// Unix second in which the first part of the collateral expires.
+    pub expires: u64,
+}
+
+impl Verdict {
+    fn encode(&self, with_expiry: bool) -> Bytes {
+        let words = if with_expiry { 4 } else { 3 };
+        let mut output = U256::from(self.status).to_be_bytes::<32>().to_vec();
+        output.extend(self.measurement);
+        output.extend(U256::from(words * 32).to_be_bytes::<32>());
+        if with_expiry {
+            output.extend(U256::from(self.expires).to_be_bytes::<32>());
+        }
+        encode_bytes(&mut output, &self.report_data);
+        output.into()
+    }
+}
+
+fn refusal(reason: &str) -> Bytes {
+    let mut body = U256::from(32).to_be_bytes::<32>().to_vec();
+    encode_bytes(&mut body, reason[..reason.floor_char_boundary(MAX_REASON)].as_bytes());
+    [INVALID.as_slice(), &body].concat().into()
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Collateral<'a> {
+    pck_crl_issuer_chain: String,
+    #[serde(borrow)]
+    root_ca_crl: Hex<'a>,
+    pck_crl: Hex<'a>,
+    tcb_info_issuer_chain: String,
+    tcb_info: String,
+    tcb_info_signature: Hex<'a>,
+    qe_identity_issuer_chain: String,
+    qe_identity: String,
+    qe_identity_signature: Hex<'a>,
+    pck_certificate_chain: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Hex<'a>(#[serde(borrow)] &'a str);
+
+impl Hex<'_> {
+    fn bytes(&self, member: &str) -> Result<Vec<u8>, String> {
+        let plain = !self.0.starts_with("0x");
+        let decoded = plain.then(|| alloy_primitives::hex::decode(self.0).ok()).flatten();
+        decoded.ok_or_else(|| format!("collateral: {member} is not hexadecimal without 0x"))
+    }
+}
+
+impl Collateral<'_> {
+    fn decode(json: &[u8]) -> Result<QuoteCollateralV3, String> {
+        let raw: Collateral<'_> = serde_json::from_slice(json).map_err(|error| format!("collateral: {error}"))?;
+        let (own, chains) =
+            (raw.pck_certificate_chain.as_deref(), [&raw.tcb_info_issuer_chain, &raw.qe_identity_issuer_chain]);
+        for chain in chains.into_iter().map(String::as_str).chain(own) {
+            bounded_chain(chain.as_bytes())?;
+        }
+        Ok(QuoteCollateralV3 {
+            root_ca_crl: raw.root_ca_crl.bytes("root_ca_crl")?,
+            pck_crl: raw.pck_crl.bytes("pck_crl")?,
+            tcb_info_signature: raw.tcb_info_signature.bytes("tcb_info_signature")?,
+            qe_identity_signature: raw.qe_identity_signature.bytes("qe_identity_signature")?,
+            pck_crl_issuer_chain: raw.pck_crl_issuer_chain,
+            tcb_info_issuer_chain: raw.tcb_info_issuer_chain,
+            tcb_info: raw.tcb_info,
+            qe_identity_issuer_chain: raw.qe_identity_issuer_chain,
+            qe_identity: raw.qe_identity,
+            pck_certificate_chain: raw.pck_certificate_chain,
+        })
+    }
+}
+
+fn bounded_chain(pem: &[u8]) -> Result<(), String> {
+    let certificates = pem.windows(BEGIN.len()).filter(|window| *window == BEGIN).count();
+    if certificates > MAX_CHAIN {
+        return Err(format!("a chain of {certificates} certificates, more than {MAX_CHAIN}"));
+    }
+    Ok(())
+}
+
+const BEGIN: &[u8] = b"-----BEGIN ";
+
+/// Verifies `quote` with `collateral` at `now` (Unix seconds).
+///
+/// # Errors
+/// The reason in words. It is part of the chain's state transition like any revert data: the crate that verifies is
+/// pinned, and a new version of it is a fork.
+pub fn verify(quote: &[u8], collateral: &[u8], now: u64) -> Result<Verdict, String> {
+    for (name, size, limit) in [("quote", quote.len(), MAX_QUOTE), ("collateral", collateral.len(), MAX_COLLATERAL)] {
+        if size > limit {
+            return Err(format!("the {name} has {size} bytes, more than {limit}"));
+        }
+    }
+    let collateral = Collateral::decode(collateral)?;
+    bounded_chain(quote)?;
+    whole(quote)?;
+    let is_mock = collateral.tcb_info_issuer_chain.trim_end().ends_with(MOCK_ROOT_PEM.trim_end());
+    let verifier = if is_mock {
+        Verifier::<RingConfig>::new_with_config(MOCK_ROOT.to_vec())
+    } else {
+        Verifier::new_prod().with_config()
+    };
+    // The crate means to refuse whatever is hostile. Should it panic instead, then on every node alike, and a block
+    // that cannot be executed would be worse than a quote that is refused.
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        verifier.verify_with_policy(quote, collateral, now, &QuotePolicy::claims_only(now))
+    }));
+    let claims = match outcome {
+        Ok(verified) => verified.map_err(|error| format!("{error:#}"))?,
+        Err(_) => return Err("the quote cannot be judged".to_owned()),
+    };
+    Ok(verdict(&claims, is_mock))
+}
+
+/// Hardware pads a quote with zeros; anything else behind it is refused.
+fn whole(quote: &[u8]) -> Result<(), String> {
+    let parsed = Quote::parse(quote).map_err(|error| format!("{error:#}"))?;
+    let size_at = parsed.signed_length();
+    let size =
+        quote.get(size_at..).and_then(|rest| rest.first_chunk::<4>()).map_or(0, |size| u32::from_le_bytes(*size));
+    match quote.get(size_at + 4 + size as usize..) {
+        Some(rest) if rest.iter().all(|byte| *byte == 0) => Ok(()),
+        _ => Err("bytes behind the quote".to_owned()),
+    }
+}
+
+fn verdict(claims: &QuoteClaims, is_mock: bool) -> Verdict {
+    let (measurement, report_data) = match &claims.report {
+        Report::SgxEnclave(report) => {
+            (keccak256([report.mr_enclave, report.mr_signer].as_flattened()), report.report_data)
+        }
+        Report::TD10(report) => measured(report),
+        Report::TD15(report) => measured(&report.base),
+        Report::TD15Ex(report) => measured(&report.base.base),
+    };
+    let status = number_of(claims.tcb.status) | if is_mock { MOCK } else { 0 };
+    Verdict { status, measurement, report_data, expires: claims.earliest_expiration_date }
+}
+
+/// The image of a TD: what was loaded (MRTD) and started (RTMR 0 to 2). RTMR 3 is the application's own log.
+fn measured(report: &dcap_qvl::quote::TDReport10) -> (B256, [u8; 64]) {
+    let registers = [report.mr_td, report.rt_mr0, report.rt_mr1, report.rt_mr2];
+    (keccak256(registers.as_flattened()), report.report_data)
+}
+
+fn number_of(status: TcbStatus) -> u8 {
+    match status {
+        TcbStatus::UpToDate => 0,
+        TcbStatus::SWHardeningNeeded => 1,
+        TcbStatus::ConfigurationNeeded => 2,
+        TcbStatus::ConfigurationAndSWHardeningNeeded => 3,
+        TcbStatus::OutOfDate => 4,
+        TcbStatus::OutOfDateConfigurationNeeded => 5,
+        TcbStatus::Revoked => 6,
+        TcbStatus::TDRelaunchAdvised => 7,
+        TcbStatus::TDRelaunchAdvisedConfigurationNeeded => 8,
+    }
+}
