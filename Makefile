@@ -11,7 +11,7 @@ RUST_SOURCES := $(shell find native/src -name '*.rs' 2>/dev/null) native/Cargo.t
 CLIENTS := tests/conformance/clients
 STORAGE_SDKS := tests/conformance/storage_sdks
 
-.PHONY: demo test lint bench soak clean setup setup-test tools wheel contracts
+.PHONY: demo test lint bench soak coverage clean setup setup-test tools wheel contracts
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP)/native $(STAMP)/inference
@@ -24,14 +24,19 @@ test: setup-test
 	cd native && cargo test --locked --release --no-default-features --quiet
 	$(BIN)/python -m pytest -m "not soak"
 
+# Lines and branches of the inference and validation contracts that their tests reach; fails below 100 %.
+coverage: setup-test
+	$(BIN)/python -m tests.contracts.coverage
+
 soak: setup-test
 	$(BIN)/python -m pytest -m soak -s
 
-bench: setup-test
+bench: setup-test $(STAMP)/bench
 	$(BIN)/python benchmarks/rpc.py compare --peers zerog,anvil --out benchmarks/results
 	$(BIN)/python benchmarks/rpc.py compare --peers zerog,hardhat --runs 3 --out benchmarks/results \
 	  --scenarios automine_burst_3000,automine_burst_5000,automine_sequence,mine_transfer,startup
 	$(BIN)/python benchmarks/storage.py
+	$(BIN)/python benchmarks/audit_economics.py
 
 lint: setup-test $(STAMP)/lint
 	$(BIN)/ruff format --check .
@@ -71,6 +76,10 @@ $(STAMP)/inference: pyproject.toml | $(STAMP) $(STAMP)/native
 
 $(STAMP)/test: pyproject.toml | $(STAMP) $(STAMP)/native
 	$(BIN)/python .ci/extras.py test | xargs -d '\n' $(BIN)/pip install -q
+	@touch $@
+
+$(STAMP)/bench: pyproject.toml | $(STAMP)
+	$(BIN)/python .ci/extras.py bench | xargs -d '\n' $(BIN)/pip install -q
 	@touch $@
 
 $(STAMP)/lint: pyproject.toml | $(STAMP)

@@ -1,5 +1,7 @@
 // Compiles every contract with the pinned compiler and writes one artifact a contract, or with --check compares
-// the committed artifacts with a fresh build. Needs no network: sources, OpenZeppelin and solc come from npm ci.
+// the committed artifacts with a fresh build. With --coverage FOLDER it writes a build for measuring coverage there:
+// the same artifacts without optimiser, whose code follows the source line by line, and source maps and syntax trees.
+// Needs no network: sources, OpenZeppelin and solc come from npm ci.
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join, relative, sep } from "node:path";
@@ -36,7 +38,26 @@ function readImport(name) {
   return existsSync(path) ? { contents: readFileSync(path, "utf8") } : { error: `${name} is not installed: run npm ci` };
 }
 
-function compile() {
+const OPTIMISED = { enabled: true, runs: 10_000 };
+// Steps that merge, move or inline code would blur which line an instruction belongs to. The Yul optimiser works on
+// code the compiler generates (decoding, checks), which coverage does not count.
+// Nobody deploys it: the limits on code and its creation do not matter.
+const SIZE_WARNINGS = ["5574", "3860"];
+const LINE_BY_LINE = {
+  enabled: false,
+  details: {
+    peephole: false,
+    inliner: false,
+    jumpdestRemover: false,
+    orderLiterals: false,
+    deduplicate: false,
+    cse: false,
+    constantOptimizer: false,
+    yul: false,
+  },
+};
+
+function compile(optimizer, more = [], tolerated = TOLERATED_WARNINGS) {
   const sources = Object.fromEntries(
     solidityFiles(here).map((path) => [
       relative(here, path).split(sep).join("/"),
@@ -48,9 +69,9 @@ function compile() {
     sources,
     settings: {
       evmVersion: "cancun",
-      optimizer: { enabled: true, runs: 10_000 },
+      optimizer,
       outputSelection: {
-        "*": { "": ["ast"], "*": ["abi", "evm.bytecode.object", "evm.deployedBytecode", "storageLayout", "metadata"] },
+        "*": { "": ["ast"], "*": ["abi", "evm.bytecode.object", "evm.deployedBytecode", "storageLayout", "metadata", ...more] },
       },
     },
   };
@@ -59,12 +80,12 @@ function compile() {
   const messages = (output.errors ?? []).filter(
     ({ severity, errorCode, sourceLocation }) =>
       severity === "error" ||
-      !(TOLERATED_WARNINGS.has(errorCode) || sourceLocation?.file.startsWith("@openzeppelin/")),
+      !(tolerated.has(errorCode) || sourceLocation?.file.startsWith("@openzeppelin/")),
   );
   for (const message of messages) console.error(message.errorCode, message.formattedMessage);
   if (messages.length > 0) throw new Error("the compiler reported the problems above");
   const names = immutableNames(output.sources);
-  return { contracts: output.contracts, names };
+  return { contracts: output.contracts, sources: output.sources, names };
 }
 
 // Immutables by the compiler's id, which changes with unrelated edits; artifacts refer to them by name.
@@ -82,10 +103,10 @@ function referencesByName(references, names) {
   return Object.fromEntries(Object.entries(references ?? {}).map(([id, places]) => [names.get(id), places]).sort());
 }
 
-function artifactOf(source, name, contract, names) {
+function artifactOf(source, name, contract, names, budget = SIZE_BUDGET) {
   const deployed = contract.evm.deployedBytecode;
   const size = deployed.object.length / 2;
-  if (size > SIZE_BUDGET) throw new Error(`${name} has ${size} bytes, more than ${SIZE_BUDGET} (80 % of EIP-170)`);
+  if (size > budget) throw new Error(`${name} has ${size} bytes, more than ${SIZE_BUDGET} (80 % of EIP-170)`);
   return {
     contractName: name,
     sourceName: source,
@@ -122,7 +143,7 @@ function plainLayout(layout) {
 
 function artifacts() {
   const files = new Map();
-  const { contracts: bySource, names } = compile();
+  const { contracts: bySource, names } = compile(OPTIMISED);
   for (const [source, contracts] of Object.entries(bySource)) {
     const target = OUTPUTS.find(({ from }) => from.some((prefix) => source.startsWith(prefix)));
     if (!target) continue;
@@ -139,6 +160,40 @@ function committed() {
   return OUTPUTS.filter(({ to }) => existsSync(to)).flatMap(({ to }) =>
     readdirSync(to).filter((name) => name.endsWith(".json")).map((name) => join(to, name)),
   );
+}
+
+// What tests/contracts/coverage reads.
+function writeCoverageBuild(folder) {
+  const { contracts: bySource, sources, names } = compile(
+    LINE_BY_LINE,
+    ["evm.bytecode.sourceMap"],
+    new Set([...TOLERATED_WARNINGS, ...SIZE_WARNINGS]),
+  );
+  const programs = [];
+  for (const [source, contracts] of Object.entries(bySource)) {
+    const target = OUTPUTS.find(({ from }) => from.some((prefix) => source.startsWith(prefix)));
+    for (const [name, contract] of Object.entries(contracts)) {
+      const { bytecode, deployedBytecode } = contract.evm;
+      if (bytecode.object) {
+        const immutables = Object.values(deployedBytecode.immutableReferences ?? {}).flat();
+        programs.push({ source, name, kind: "creation", code: bytecode.object, map: bytecode.sourceMap, immutables: [] });
+        programs.push({ source, name, kind: "runtime", code: deployedBytecode.object, map: deployedBytecode.sourceMap, immutables });
+      }
+      if (!target || contract.abi.length === 0) continue;
+      const to = join(folder, relative(repository, target.to));
+      mkdirSync(to, { recursive: true });
+      writeFileSync(join(to, `${name}.json`), JSON.stringify(artifactOf(source, name, contract, names, Infinity)));
+    }
+  }
+  const ours = Object.entries(sources).filter(([path]) => OUTPUTS.some(({ from }) => from.some((prefix) => path.startsWith(prefix))));
+  const trees = ours.map(([path, { id, ast }]) => ({ path, id, ast }));
+  writeFileSync(join(folder, "programs.json"), JSON.stringify({ programs, trees }));
+}
+
+const coverage = process.argv.indexOf("--coverage");
+if (coverage !== -1) {
+  writeCoverageBuild(process.argv[coverage + 1]);
+  process.exit(0);
 }
 
 const fresh = artifacts();

@@ -12,7 +12,7 @@ from zerog.client import Account
 from zerog.contracts import INFERENCE_REGISTRY
 from zerog.inference.answer import Domain, Inquiry, Signatory, sampling
 from zerog.inference.engines.llama_cpp import LlamaCppEngine
-from zerog.inference.transcript import decode_transcript, encode_transcript, transcript_of
+from zerog.inference.transcript_file import decode_transcript, encode_transcript
 from zerog.inference.verification import check_execution, check_transcript
 from zerog.inference.weights import SMOLLM2, fetch
 
@@ -28,7 +28,7 @@ def main(question: str) -> None:
     signatory = Signatory(engine, account.key, address, domain)
     inquiry = Inquiry(bytes(32), address, question.encode(), sampling(max_tokens=40))
     answer = signatory.answer(inquiry, now=int(time.time()))
-    file = encode_transcript(transcript_of(answer, domain, engine.description, account.key))
+    file = encode_transcript(signatory.signed_transcript(answer))
     print(answer.output.decode(errors="replace"))
 
     # The reader's side: nothing but the file, and the same public weights.

@@ -81,8 +81,8 @@ class Server:
     def set_methods(self, methods: list[str]) -> None:
         """Replaces the names that ``dispatch`` answers."""
 
-    def set_routes(self, routes: list[str]) -> None:
-        """Replaces the path prefixes that ``http`` answers."""
+    def set_routes(self, routes: list[str], limits: dict[str, int] | None = None) -> None:
+        """Replaces the path prefixes that ``http`` answers; ``limits`` bounds the bodies of some of them, in bytes."""
 
     def close(self) -> None: ...
 

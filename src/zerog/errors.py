@@ -23,6 +23,9 @@
     │   └── WaitTimeout             it is not in a block yet
     ├── AbiError                    arguments or return data that do not fit an ABI
     ├── InferenceError              an inference, its receipt or its model
+    │   ├── ContextExceeded         prompt and answer are longer than the model reads
+    │   ├── EngineBusy              its bounded queue is full; try again later
+    │   └── EngineCancelled         the caller, or a shutdown, ended the generation
     ├── StorageError                storing, finding or reading data
     │   ├── SegmentRefused          a segment fails its checks (field, detail)
     │   ├── UnknownFile             no submission has that root or number
@@ -172,6 +175,32 @@ class AbiError(ZerogError):
 
 class InferenceError(ZerogError):
     """An inference, its receipt or its model is not usable."""
+
+
+class ContextExceeded(InferenceError):
+    """Prompt and answer together are longer than what the model can read.
+
+    Attributes
+    ----------
+    prompt_tokens, max_tokens, context : counts of tokens.
+    """
+
+    def __init__(self, prompt_tokens: int, max_tokens: int, context: int) -> None:
+        super().__init__(
+            f"{prompt_tokens} prompt tokens and maxTokens = {max_tokens} exceed"
+            f" the context of {context} tokens"
+        )
+        self.prompt_tokens = prompt_tokens
+        self.max_tokens = max_tokens
+        self.context = context
+
+
+class EngineBusy(InferenceError):
+    """An engine's bounded queue is full; the same request may succeed later."""
+
+
+class EngineCancelled(InferenceError):
+    """A generation ended because its caller cancelled it or the engine was interrupted."""
 
 
 class StorageError(ZerogError):

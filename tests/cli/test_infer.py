@@ -7,7 +7,7 @@ import pytest
 
 from zerog.cli import run
 from zerog.client import Devnet
-from zerog.inference.transcript import read_transcript
+from zerog.inference.transcript_file import read_transcript
 
 QUESTION = "Name a colour."
 
@@ -59,7 +59,7 @@ def test_the_json_answer_carries_the_whole_receipt(ask, tmp_path):
     assert code == 0
     transcript = read_transcript(path)
     assert answer["receiptHash"] == "0x" + transcript.receipt_hash.hex()
-    assert answer["text"].encode() == transcript.output
+    assert answer["text"].encode() == transcript.transcript.output
     assert answer["receipt"] == transcript.receipt.to_message()
     assert answer["onChain"] is False
 

@@ -13,7 +13,7 @@ from zerog.client import Account
 from zerog.contracts import INFERENCE_REGISTRY
 from zerog.inference.answer import Domain, Inquiry, Signatory, sampling
 from zerog.inference.engines.llama_cpp import LlamaCppEngine
-from zerog.inference.transcript import Transcript, transcript_of
+from zerog.inference.transcript import SignedTranscript
 from zerog.inference.weights import SMOLLM2, fetch
 
 DATA = Path(__file__).parents[1] / "data" / "inference"
@@ -49,8 +49,8 @@ def signatory(engine: LlamaCppEngine) -> Signatory:
 
 
 @pytest.fixture(scope="session")
-def transcript(signatory: Signatory) -> Transcript:
+def transcript(signatory: Signatory) -> SignedTranscript:
     """A signed answer to a short question."""
     inquiry = Inquiry(bytes(31) + b"\x01", bytes(20), b"Name a colour.", sampling(12))
     answer = signatory.answer(inquiry, NOW)
-    return transcript_of(answer, DOMAIN, signatory.engine.description, signatory.key)
+    return signatory.signed_transcript(answer)

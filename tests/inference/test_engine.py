@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from zerog.errors import InferenceError
-from zerog.inference.engines import DeterminismClass, FinishReason
+from zerog.inference.engines import DeterminismClass, EngineCancelled, FinishReason
 from zerog.inference.engines.llama_cpp import CONTEXT, LlamaCppEngine, default_threads
 from zerog.inference.logits import trace_step
 from zerog.inference.receipt import SamplingParams, engine_id
@@ -187,3 +187,30 @@ def test_rows_are_float32_of_the_vocabulary(engine):
     (row,) = engine.replay(b"hi", [5])
     assert row.dtype == np.float32
     assert row.shape == (49152,)
+
+
+def test_pieces_of_the_output_are_the_output(engine, reference):
+    pieces: list[bytes] = []
+    generation = engine.generate(
+        reference["user_prompt"].encode(), SamplingParams(maxTokens=40), on_text=pieces.append
+    )
+    assert b"".join(pieces) == generation.output
+    assert len(pieces) > 20
+
+
+def test_a_cancelled_generation_says_so(engine):
+    cancelled = threading.Event()
+
+    def stop(piece: bytes) -> None:
+        cancelled.set()
+
+    with pytest.raises(EngineCancelled, match="was cancelled"):
+        engine.generate(b"Count.", SamplingParams(maxTokens=900), on_text=stop, cancelled=cancelled)
+
+
+def test_a_replay_can_begin_at_a_later_leaf(engine, generation, reference):
+    request = reference["user_prompt"].encode()
+    rows = list(engine.replay(request, generation.tokens, first=90))
+    for step, row in zip(generation.steps[90:], rows, strict=True):
+        assert trace_step(step.token, row) == step
+    assert list(engine.replay(request, generation.tokens, first=96)) == []

@@ -70,7 +70,7 @@ def test_a_request_is_answered_and_its_transcript_proves_it(zerog_devnet, provid
     request = _ask(zerog_devnet, user)
     (answer,) = provider.serve()
     assert _state(provider, request) == DELIVERED
-    transcript = provider.transcripts[answer.receipt_hash]
+    transcript = provider.book.signed(answer.receipt_hash)
     checks = check_transcript(transcript) + check_execution(transcript, engine)
     assert all(check.passed for check in checks)
     standing = receipt_on_chain(zerog_devnet.client, transcript)
@@ -175,7 +175,7 @@ def test_a_seeded_request_is_answered_with_the_chains_seed(zerog_devnet, provide
     request = _ask(zerog_devnet, user, params=params)
     assert request.inquiry.params.seed != 0
     (answer,) = provider.serve()
-    transcript = provider.transcripts[answer.receipt_hash]
+    transcript = provider.book.signed(answer.receipt_hash)
     assert all(check.passed for check in check_execution(transcript, engine))
 
 

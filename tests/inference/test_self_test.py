@@ -25,8 +25,8 @@ class Bent:
     def prompt_tokens(self, request):
         return self._prompt or self._engine.prompt_tokens(request)
 
-    def generate(self, request, params, stop_strings=()):
-        generation = self._engine.generate(request, params, stop_strings)
+    def generate(self, request, params, stop_strings=(), **options):
+        generation = self._engine.generate(request, params, stop_strings, **options)
         return self._change(generation) if self._change else generation
 
 

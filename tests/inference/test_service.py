@@ -8,9 +8,11 @@ import pytest
 
 from zerog.chain.keys import random_key
 from zerog.client import Client
+from zerog.contracts import INFERENCE_REGISTRY
 from zerog.errors import InferenceError, InvalidParams
 from zerog.inference import weights
-from zerog.inference.answer import sampling
+from zerog.inference.answer import Domain, sampling
+from zerog.inference.engine_host import EngineHost, embedded
 from zerog.inference.onchain import ask_gate, devnet_accounts, node_serves, transcript_from_node
 from zerog.inference.provider import wait_for
 from zerog.inference.service import InferenceService
@@ -22,8 +24,15 @@ from zerog.node.devnet import Node
 @pytest.fixture
 def node() -> Iterator[Node]:
     """A node with the service, as `zerog up` composes it."""
+
+    def standing() -> tuple[Domain, bytes]:
+        domain = Domain(made.chain_id, bytes.fromhex(INFERENCE_REGISTRY[2:]))
+        return domain, bytes.fromhex(made.accounts[-1].address[2:])
+
     config = settings.load(None, {"node.ephemeral": True, "rpc.port": 0})
-    service = InferenceService(lambda: (Client(made.url), made.accounts[-1].address), random_key)
+    service = InferenceService(
+        lambda: (Client(made.url), made.accounts[-1].address), EngineHost(embedded, random_key, standing)
+    )
     made = Node(config, services=[service])
     with made:
         made.start()
@@ -43,7 +52,7 @@ def test_the_first_request_wakes_it(node):
     request = ask_gate(client, requester, b"Name a colour.", sampling(4), 1000)
     transcript = transcript_from_node(client, request, 120)
     assert all(check.passed for check in check_transcript(transcript))
-    assert transcript.request == b"Name a colour."
+    assert transcript.transcript.request == b"Name a colour."
     assert "0x" + transcript.receipt.provider.hex() == provider.lower()
     assert client.request("poi_status")["state"] == "serving"
 

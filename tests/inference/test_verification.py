@@ -21,18 +21,23 @@ def _failed(checks) -> list[str]:
 
 
 def _with(transcript, **changes):
-    return dataclasses.replace(transcript, **changes)
+    """A changed copy; members of the inner transcript are changed there."""
+    inner = {name: changes.pop(name) for name in list(changes) if hasattr(transcript.transcript, name)}
+    content = dataclasses.replace(transcript.transcript, **inner)
+    return dataclasses.replace(transcript, transcript=content, **changes)
 
 
 def _resigned(transcript, signatory, receipt_changes=None, **changes):
     """A lie told consistently: the dishonest provider signs what it claims."""
     changed = _with(transcript, **changes)
+    content = changed.transcript
     fields = {
-        "inputHash": keccak256(changed.request),
-        "outputHash": keccak256(changed.output),
-        "paramsHash": changed.params.struct_hash(),
-        "traceRoot": trace_root(changed.steps),
-        "outputTokens": len(changed.steps),
+        "inputHash": keccak256(content.request),
+        "outputHash": keccak256(content.output),
+        "paramsHash": content.params.struct_hash(),
+        "traceRoot": trace_root(content.steps),
+        "promptTokens": content.prompt_tokens,
+        "outputTokens": len(content.steps),
     }
     receipt: InferenceReceipt = msgspec.structs.replace(changed.receipt, **(fields | (receipt_changes or {})))
     digest = receipt.digest(changed.domain.separator)
@@ -41,7 +46,7 @@ def _resigned(transcript, signatory, receipt_changes=None, **changes):
         receipt=receipt,
         receipt_hash=digest,
         signature=sign(signatory.key, digest),
-        text_signature=sign_text(signatory.key, changed.request, changed.output),
+        text_signature=sign_text(signatory.key, content.request, content.output),
     )
 
 
@@ -70,9 +75,9 @@ def test_a_changed_part_is_caught(transcript, change, caught_by):
 
 
 def test_changed_parameters_and_model_are_caught(transcript):
-    params = msgspec.structs.replace(transcript.params, maxTokens=13)
+    params = msgspec.structs.replace(transcript.transcript.params, maxTokens=13)
     assert _failed(check_transcript(_with(transcript, params=params))) == ["parameters"]
-    model = dataclasses.replace(transcript.model, quantisation="Q8_0")
+    model = dataclasses.replace(transcript.transcript.model, quantisation="Q8_0")
     assert _failed(check_transcript(_with(transcript, model=model))) == ["model id"]
 
 
@@ -103,7 +108,7 @@ def _lie(transcript, signatory, **changes):
 
 
 def test_an_answer_of_another_computation_is_caught(transcript, signatory, engine):
-    steps = list(transcript.steps)
+    steps = list(transcript.transcript.steps)
     steps[2] = dataclasses.replace(steps[2], row_hash=keccak256(b"another model"))
     lie = _lie(transcript, signatory, steps=tuple(steps))
     assert _failed(check_execution(lie, engine)) == ["logit rows and tokens"]
@@ -113,9 +118,9 @@ def test_a_token_that_the_sampler_would_not_choose_is_caught(transcript, signato
     """A valid trace over tokens that another model chose: every row is genuine, the choice is not."""
     from zerog.inference.logits import trace_step
 
-    tokens = [step.token for step in transcript.steps]
-    tokens[1] = transcript.steps[1].pairs[1][0]
-    rows = engine.replay(transcript.request, tokens)
+    tokens = [step.token for step in transcript.transcript.steps]
+    tokens[1] = transcript.transcript.steps[1].pairs[1][0]
+    rows = engine.replay(transcript.transcript.request, tokens)
     steps = tuple(trace_step(token, row) for token, row in zip(tokens, rows, strict=True))
     checks = check_execution(_lie(transcript, signatory, steps=steps), engine)
     assert "logit rows and tokens" in _failed(checks)
@@ -123,7 +128,7 @@ def test_a_token_that_the_sampler_would_not_choose_is_caught(transcript, signato
 
 
 def test_wrong_log_probabilities_are_caught(transcript, signatory, engine):
-    steps = list(transcript.steps)
+    steps = list(transcript.transcript.steps)
     pairs = ((steps[0].pairs[0][0], steps[0].pairs[0][1] + 1), *steps[0].pairs[1:])
     steps[0] = dataclasses.replace(steps[0], pairs=pairs)
     lie = _lie(transcript, signatory, steps=tuple(steps))
@@ -132,9 +137,11 @@ def test_wrong_log_probabilities_are_caught(transcript, signatory, engine):
 
 def test_an_early_stop_is_caught(transcript, signatory, engine):
     short = engine.ending(
-        [s.token for s in transcript.steps[:2]], msgspec.structs.replace(transcript.params, maxTokens=2), ()
+        [s.token for s in transcript.transcript.steps[:2]],
+        msgspec.structs.replace(transcript.transcript.params, maxTokens=2),
+        (),
     )
-    lie = _lie(transcript, signatory, steps=transcript.steps[:2], output=short[0])
+    lie = _lie(transcript, signatory, steps=transcript.transcript.steps[:2], output=short[0])
     assert _failed(check_execution(lie, engine)) == ["end of the answer"]
 
 
@@ -154,7 +161,10 @@ def test_an_empty_trace_is_caught(transcript, signatory, engine):
 
 
 def test_tokens_outside_the_vocabulary_are_caught(transcript, signatory, engine):
-    steps = (dataclasses.replace(transcript.steps[0], token=2**32 - 1), *transcript.steps[1:])
+    steps = (
+        dataclasses.replace(transcript.transcript.steps[0], token=2**32 - 1),
+        *transcript.transcript.steps[1:],
+    )
     lie = _lie(transcript, signatory, steps=steps)
     assert "logit rows and tokens" in _failed(check_execution(lie, engine))
 

@@ -1,5 +1,6 @@
 //! The server, and the way of a call or an HTTP request to its Python handler and back.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -211,10 +212,11 @@ impl Server {
         });
     }
 
-    /// Replaces the path prefixes that `http` answers.
-    fn set_routes(&self, py: Python<'_>, routes: Vec<String>) -> PyResult<()> {
+    /// Replaces the path prefixes that `http` answers; `limits` bounds the bodies of some of them, in bytes.
+    #[pyo3(signature = (routes, limits=None))]
+    fn set_routes(&self, py: Python<'_>, routes: Vec<String>, limits: Option<HashMap<String, usize>>) -> PyResult<()> {
         py.detach(|| match self.handle.server.lock().as_ref() {
-            Some(server) => server.set_routes(routes).map_err(refusal),
+            Some(server) => server.set_routes(routes, limits.unwrap_or_default()).map_err(refusal),
             None => Ok(()),
         })
     }

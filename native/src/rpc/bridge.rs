@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 
 use super::error::RpcError;
 use super::execute::at_length;
-use super::http::{Exchange, Passage, Routes};
+use super::http::{Exchange, Passage, Route, Routes};
 use super::pubsub::{Push, Session};
 use super::request::deeper_than;
 
@@ -186,12 +186,12 @@ impl BridgeHandle {
     }
 
     /// The route that covers a raw path.
-    pub fn route(&self, path: &str) -> Option<Box<str>> {
+    pub fn route(&self, path: &str) -> Option<Route> {
         // Nearly every request is a call to the root.
         if path.len() < 2 {
             return None;
         }
-        self.routes.load().find(path).map(Box::from)
+        self.routes.load().find(path).cloned()
     }
 
     pub fn timeout(&self) -> Duration {

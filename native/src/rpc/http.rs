@@ -27,30 +27,51 @@ const QUEUE: usize = 4;
 /// Paths that belong to the bridge.
 #[derive(Debug, Default)]
 pub struct Routes {
-    /// The longest first.
-    prefixes: Vec<Box<str>>,
+    /// The longest prefix first.
+    routes: Vec<Route>,
+}
+
+/// One path prefix, and what its requests may bring.
+#[derive(Clone, Debug)]
+pub struct Route {
+    pub prefix: Box<str>,
+    /// Bytes of a body where the bound is tighter than the server's.
+    pub max_body: Option<usize>,
 }
 
 impl Routes {
     /// # Errors
     /// A text that names the prefix that is none.
     pub fn new(prefixes: impl IntoIterator<Item = String>) -> Result<Routes, String> {
-        let mut prefixes: Vec<Box<str>> = prefixes.into_iter().map(String::into_boxed_str).collect();
-        if let Some(wrong) = prefixes.iter().find(|prefix| !prefix.starts_with('/') || prefix.len() < 2) {
-            return Err(format!("{wrong:?} is no route: want a path below \"/\", which is JSON-RPC's own"));
+        let route = |prefix: String| Route { prefix: prefix.into_boxed_str(), max_body: None };
+        let mut routes: Vec<Route> = prefixes.into_iter().map(route).collect();
+        if let Some(Route { prefix, .. }) = routes.iter().find(|r| !r.prefix.starts_with('/') || r.prefix.len() < 2) {
+            return Err(format!("{prefix:?} is no route: want a path below \"/\", which is JSON-RPC's own"));
         }
-        prefixes.sort_by_key(|prefix| std::cmp::Reverse(prefix.len()));
-        prefixes.dedup();
-        Ok(Routes { prefixes })
+        routes.sort_by(|a, b| b.prefix.len().cmp(&a.prefix.len()).then_with(|| a.prefix.cmp(&b.prefix)));
+        routes.dedup_by(|a, b| a.prefix == b.prefix);
+        Ok(Routes { routes })
+    }
+
+    /// Bounds the bodies of some prefixes, in bytes.
+    ///
+    /// # Errors
+    /// A text that names the prefix that is not among the routes.
+    pub fn bounded(mut self, limits: impl IntoIterator<Item = (String, usize)>) -> Result<Routes, String> {
+        for (prefix, limit) in limits {
+            let route = self.routes.iter_mut().find(|route| *route.prefix == *prefix);
+            route.ok_or_else(|| format!("{prefix:?} is no route: its body cannot be bounded"))?.max_body = Some(limit);
+        }
+        Ok(self)
     }
 
     /// The longest prefix that covers the raw path: whole segments only, `/file` does not cover `/files`.
-    pub fn find(&self, path: &str) -> Option<&str> {
+    pub fn find(&self, path: &str) -> Option<&Route> {
         let covers = |prefix: &str| match path.strip_prefix(prefix) {
             Some(rest) => rest.is_empty() || rest.starts_with('/') || prefix.ends_with('/'),
             None => false,
         };
-        self.prefixes.iter().map(|prefix| &**prefix).find(|prefix| covers(prefix))
+        self.routes.iter().find(|route| covers(&route.prefix))
     }
 }
 
@@ -349,8 +370,17 @@ mod tests {
             ("/zerog", None),
             ("/", None),
         ] {
-            assert_eq!(routes.find(path), route, "{path}");
+            assert_eq!(routes.find(path).map(|found| &*found.prefix), route, "{path}");
         }
+    }
+
+    #[test]
+    fn only_routes_can_be_bounded() {
+        let bounded = |prefix: &str| routes(&["/file", "/files"]).unwrap().bounded([(prefix.to_owned(), 7)]);
+        let routes = bounded("/file").unwrap();
+        assert_eq!(routes.find("/file/1").unwrap().max_body, Some(7));
+        assert_eq!(routes.find("/files").unwrap().max_body, None);
+        assert!(bounded("/fil").unwrap_err().contains("\"/fil\" is no route"));
     }
 
     #[test]

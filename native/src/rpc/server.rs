@@ -1,5 +1,6 @@
 //! The listeners and HTTP: POST requests, WebSocket upgrades and the routes of handlers, on every port alike.
 
+use std::collections::HashMap;
 use std::future::poll_fn;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -24,7 +25,7 @@ use super::connection::{Answering, Connections, Entry, Limits, Watched};
 use super::dispatch::Context;
 use super::error::{RpcError, INTERNAL, INVALID_REQUEST};
 use super::execute::Dispatcher;
-use super::http::{Exchange, Payload, Responder, Routes};
+use super::http::{Exchange, Payload, Responder, Route, Routes};
 use super::json::Json;
 use super::request::respond_error;
 use super::{net, pubsub, ws};
@@ -159,9 +160,9 @@ impl Server {
         }
     }
 
-    /// Replaces the path prefixes that the bridge answers.
-    pub fn set_routes(&self, routes: Vec<String>) -> Result<(), ServeError> {
-        let routes = Routes::new(routes).map_err(ServeError::Route)?;
+    /// Replaces the path prefixes that the bridge answers; `limits` bounds the bodies of some of them, in bytes.
+    pub fn set_routes(&self, routes: Vec<String>, limits: HashMap<String, usize>) -> Result<(), ServeError> {
+        let routes = Routes::new(routes).and_then(|routes| routes.bounded(limits)).map_err(ServeError::Route)?;
         if let Some(bridge) = self.dispatcher.bridge() {
             bridge.set_routes(routes);
         }
@@ -340,11 +341,13 @@ async fn exchange(
     shared: &Arc<Shared>,
     entry: &Arc<Entry>,
     bridge: &BridgeHandle,
-    route: Box<str>,
+    route: Route,
 ) -> Result<Answer, hyper::Error> {
     let (head, body) = request.into_parts();
     let mut held = Held { shared: Arc::clone(shared), bytes: 0 };
-    let body = match receive(body, shared.dispatcher.config().max_body, &mut held).await? {
+    let server = shared.dispatcher.config().max_body;
+    let max = route.max_body.map_or(server, |tighter| tighter.min(server));
+    let body = match receive(body, max, &mut held).await? {
         Ok(body) => body,
         Err(refusal) => return Ok(refusal),
     };
@@ -354,7 +357,7 @@ async fn exchange(
         path: head.uri.path().into(),
         query: head.uri.query().unwrap_or_default().into(),
         method: head.method,
-        route,
+        route: route.prefix,
         headers: head.headers,
         peer: entry.peer,
         body,

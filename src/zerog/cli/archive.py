@@ -16,7 +16,8 @@ from zerog.client import Account, Client
 from zerog.client.storage import Storage, StoredFile
 from zerog.contracts import PREDEPLOYS, artifact
 from zerog.errors import StorageError
-from zerog.inference.transcript import Transcript, decode_transcript, encode_transcript
+from zerog.inference.transcript import SignedTranscript
+from zerog.inference.transcript_file import decode_transcript, encode_transcript
 from zerog.inference.verification import check_transcript
 
 REWARD_DEADLINE = 60.0
@@ -66,7 +67,7 @@ class Archive:
         self._client, self._folder = client, folder
         self._storage = Storage(url, client=client, account=payer, state=folder / "payments")
 
-    def keep_evidence(self, transcript: Transcript, signer: bytes) -> list[Kept]:
+    def keep_evidence(self, transcript: SignedTranscript, signer: bytes) -> list[Kept]:
         """Stores transcript and receipt in one transaction, reads both back and checks the transcript read."""
         written = {
             "transcript.json": encode_transcript(transcript),
@@ -145,7 +146,7 @@ def _kept(stored: StoredFile, proven: bool) -> Kept:
     return Kept(stored.name, stored.root, stored.size, stored.seqs[0], stored.transaction or "", proven)
 
 
-def _receipt(transcript: Transcript) -> bytes:
+def _receipt(transcript: SignedTranscript) -> bytes:
     """The receipt alone: what a contract takes."""
     document = {
         "domain": {

@@ -12,7 +12,7 @@ from zerog.errors import InferenceError
 
 if TYPE_CHECKING:
     from zerog.client import Client
-    from zerog.inference.transcript import Transcript
+    from zerog.inference.transcript import SignedTranscript
     from zerog.inference.verification import Check
 
 DEFAULT_URL = "http://127.0.0.1:8545"
@@ -52,7 +52,7 @@ def infer() -> None:
 def ask(question: str, url: str | None, local: bool, out: Path | None, max_tokens: int, fee: int) -> None:
     """Ask a question (the command that QUESTION stands for)."""
     from zerog.inference.answer import sampling
-    from zerog.inference.transcript import write_transcript
+    from zerog.inference.transcript_file import write_transcript
 
     if local and url is not None:
         raise click.UsageError("--local and --url exclude each other")
@@ -76,7 +76,7 @@ def ask(question: str, url: str | None, local: bool, out: Path | None, max_token
 def verify(file: Path, rerun: bool, signer: str | None, url: str | None) -> None:
     """Check a receipt without trusting a node; exit code 1 when anything is wrong."""
     from zerog.inference.encoding import parse_hex
-    from zerog.inference.transcript import read_transcript
+    from zerog.inference.transcript_file import read_transcript
     from zerog.inference.verification import Check, check_execution, check_transcript
 
     transcript = read_transcript(file)
@@ -108,23 +108,23 @@ def fetch() -> None:
 # Asking.
 
 
-def _ask_here(question: bytes, params: Any) -> Transcript:
+def _ask_here(question: bytes, params: Any) -> SignedTranscript:
     import secrets
     import time
 
     from zerog.contracts import INFERENCE_REGISTRY
     from zerog.inference.answer import Domain, Inquiry
-    from zerog.inference.transcript import transcript_of
 
     domain = Domain(31337, bytes.fromhex(INFERENCE_REGISTRY[2:]))
     key = _signer_key()
     signatory = _signatory(key, None, domain)
     inquiry = Inquiry(secrets.token_bytes(32), bytes.fromhex(signatory.signer[2:]), question, params)
     answer = signatory.answer(inquiry, int(time.time()))
-    return transcript_of(answer, domain, signatory.engine.description, key)
+    signed: SignedTranscript = signatory.signed_transcript(answer)
+    return signed
 
 
-def _ask_through_gate(client: Client, question: bytes, params: Any, fee: int) -> tuple[Transcript, str]:
+def _ask_through_gate(client: Client, question: bytes, params: Any, fee: int) -> tuple[SignedTranscript, str]:
     from zerog.inference.onchain import ask_gate, devnet_accounts, node_serves, transcript_from_node
 
     requester, provider_account = devnet_accounts(client)
@@ -227,10 +227,10 @@ def _with_progress(fetch_weights: Any) -> Path:
 
 
 def _show_answer(
-    transcript: Transcript, client: Client | None, request_id: str | None, out: Path | None
+    transcript: SignedTranscript, client: Client | None, request_id: str | None, out: Path | None
 ) -> None:
     receipt = transcript.receipt
-    text = transcript.output.decode(errors="replace")
+    text = transcript.transcript.output.decode(errors="replace")
     if wants_json():
         print_json(
             {
@@ -252,7 +252,7 @@ def _show_answer(
         "",
         f"receipt  0x{transcript.receipt_hash.hex()}",
         f"signed   by 0x{transcript.signer.hex()}, tier SIGNED, {where}",
-        f"model    {transcript.model.name} {transcript.model.quantisation} 0x{receipt.modelId.hex()[:16]}…",
+        f"model    {transcript.transcript.model.name} {transcript.transcript.model.quantisation} 0x{receipt.modelId.hex()[:16]}…",
         f"trace    {receipt.outputTokens} tokens 0x{receipt.traceRoot.hex()[:16]}…",
     ]
     if out is not None:
@@ -264,7 +264,7 @@ def _place(client: Client) -> str:
     return str(getattr(client.transport, "url", "the node"))
 
 
-def _show_checks(file: Path, transcript: Transcript, checks: list[Check], rerun: bool) -> None:
+def _show_checks(file: Path, transcript: SignedTranscript, checks: list[Check], rerun: bool) -> None:
     valid = all(check.passed for check in checks)
     if wants_json():
         print_json(

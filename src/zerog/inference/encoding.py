@@ -7,6 +7,7 @@ field. Source: EIP-712 "Definition of encodeData"; specification of Proof-of-Inf
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import msgspec
@@ -92,6 +93,19 @@ def domain_separator(chain_id: int, registry: bytes) -> bytes:
         + chain_id.to_bytes(_WORD)
         + registry.rjust(_WORD, b"\0")
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Domain:
+    """Where receipts count: a chain and the inference registry on it (20 bytes)."""
+
+    chain_id: int
+    registry: bytes
+
+    @property
+    def separator(self) -> bytes:
+        """The EIP-712 domain separator."""
+        return domain_separator(self.chain_id, self.registry)
 
 
 def parse_hex(text: object, size: int | None, name: str) -> bytes:

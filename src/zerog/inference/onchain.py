@@ -12,7 +12,8 @@ from zerog.contracts.genesis import model_id
 from zerog.errors import ContractReverted, InferenceError, RpcError
 from zerog.inference.provider import GateRequest, request_of, wait_for
 from zerog.inference.receipt import SamplingParams
-from zerog.inference.transcript import Transcript, decode_transcript
+from zerog.inference.transcript import SignedTranscript
+from zerog.inference.transcript_file import decode_transcript
 from zerog.inference.verification import Check
 
 if TYPE_CHECKING:
@@ -78,7 +79,9 @@ def node_serves(client: Client) -> bool:
     return True
 
 
-def transcript_from_node(client: Client, request: GateRequest, timeout: float = ANSWER_TIMEOUT) -> Transcript:
+def transcript_from_node(
+    client: Client, request: GateRequest, timeout: float = ANSWER_TIMEOUT
+) -> SignedTranscript:
     """Waits for the answer to a request and gets its transcript from the node's service."""
     gate = gate_of(client)
 
@@ -90,7 +93,7 @@ def transcript_from_node(client: Client, request: GateRequest, timeout: float = 
     return decode_transcript(msgspec.json.encode(wait_for(answered, timeout, "the answer to the request")))
 
 
-def receipt_on_chain(client: Client, transcript: Transcript) -> Check:
+def receipt_on_chain(client: Client, transcript: SignedTranscript) -> Check:
     """What the chain says: the tier of a receipt that was used, else whether it would be accepted."""
     registry = registry_of(client)
     name = "on chain"

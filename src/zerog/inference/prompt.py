@@ -1,19 +1,24 @@
 """From request bytes to the text that the model reads.
 
-Two forms of request are understood:
+Three forms of request are understood:
 
 * UTF-8 text: one user turn.
-* A JSON object with ``messages`` as the chat-completions API has it: several turns. Other members
-  are ignored here; what they ask for must be in the sampling parameters.
+* A JSON object with ``messages`` as the chat-completions API has it: several turns. The role
+  ``developer`` is another name of ``system``; content in parts is their text, joined by line ends.
+* A JSON object with a text ``prompt`` and no ``messages``, as the completions API has it: the model
+  continues exactly that text, without any template.
 
-The template is bare ChatML. Text of a control token inside a turn would let a user end the turn and
-speak as somebody else, so such a request is refused.
+Other members are ignored here; what they ask for must be in the sampling parameters.
+
+The template is bare ChatML. Text of a control token would let a user end a turn and speak as
+somebody else, so such a request is refused.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import msgspec
 
@@ -22,7 +27,7 @@ from zerog.errors import InferenceError
 MAX_REQUEST_SIZE = 32_768
 """Bytes; the gate has the same limit."""
 MAX_TURNS = 256
-_ROLES = ("system", "user", "assistant")
+_ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +38,41 @@ class Turn:
     content: str
 
 
+class _Part(msgspec.Struct):
+    type: Literal["text"]
+    text: str
+
+
 class _Message(msgspec.Struct):
     role: str
-    content: str
+    content: str | list[_Part]
+
+    def text(self) -> str:
+        if isinstance(self.content, str):
+            return self.content
+        return "\n".join(part.text for part in self.content)
 
 
 class _ChatRequest(msgspec.Struct):
     messages: list[_Message]
+
+
+def prompt_text(request: bytes, control_tokens: Iterable[str]) -> str:
+    """The text that the model reads for a request.
+
+    Raises
+    ------
+    InferenceError : as `parse_request` and `render_chatml`.
+    """
+    forbidden = list(control_tokens)
+    _decode(request)
+    text = _continued(request)
+    if text is None:
+        return render_chatml(parse_request(request), forbidden)
+    if not text:
+        raise InferenceError("the prompt is empty")
+    _refuse_control(text, forbidden)
+    return text
 
 
 def parse_request(request: bytes) -> list[Turn]:
@@ -49,17 +82,8 @@ def parse_request(request: bytes) -> list[Turn]:
     ------
     InferenceError : it is empty, too long, not UTF-8, or a chat request of the wrong form.
     """
-    if len(request) > MAX_REQUEST_SIZE:
-        raise InferenceError(
-            f"the request has {len(request)} bytes, more than the limit of {MAX_REQUEST_SIZE}"
-        )
-    try:
-        text = request.decode()
-    except UnicodeDecodeError as error:
-        raise InferenceError(f"the request is not UTF-8 at byte {error.start}") from None
-    if not text.strip():
-        raise InferenceError("the request is empty")
-    if not _is_chat(request):
+    text = _decode(request)
+    if "messages" not in _members(request):
         return [Turn("user", text)]
     try:
         chat = msgspec.json.decode(request, type=_ChatRequest)
@@ -74,7 +98,7 @@ def parse_request(request: bytes) -> list[Turn]:
             raise InferenceError(
                 f"the chat request has the role {message.role!r}, known are {', '.join(_ROLES)}"
             )
-    return [Turn(message.role, message.content) for message in chat.messages]
+    return [Turn(_ROLES[message.role], message.text()) for message in chat.messages]
 
 
 def render_chatml(turns: Iterable[Turn], control_tokens: Iterable[str]) -> str:
@@ -87,17 +111,43 @@ def render_chatml(turns: Iterable[Turn], control_tokens: Iterable[str]) -> str:
     forbidden = list(control_tokens)
     parts = []
     for turn in turns:
-        if found := next((token for token in forbidden if token in turn.content), None):
-            raise InferenceError(f"the request contains the control token {found!r}")
+        _refuse_control(turn.content, forbidden)
         parts.append(f"<|im_start|>{turn.role}\n{turn.content}<|im_end|>\n")
     return "".join(parts) + "<|im_start|>assistant\n"
 
 
-def _is_chat(request: bytes) -> bool:
+def _decode(request: bytes) -> str:
+    if len(request) > MAX_REQUEST_SIZE:
+        raise InferenceError(
+            f"the request has {len(request)} bytes, more than the limit of {MAX_REQUEST_SIZE}"
+        )
+    try:
+        text = request.decode()
+    except UnicodeDecodeError as error:
+        raise InferenceError(f"the request is not UTF-8 at byte {error.start}") from None
+    if not text.strip():
+        raise InferenceError("the request is empty")
+    return text
+
+
+def _refuse_control(text: str, control_tokens: Iterable[str]) -> None:
+    if found := next((token for token in control_tokens if token in text), None):
+        raise InferenceError(f"the request contains the control token {found!r}")
+
+
+def _continued(request: bytes) -> str | None:
+    """The text that a completion request asks to continue; ``None`` for any other request."""
+    members = _members(request)
+    prompt = members.get("prompt")
+    return prompt if isinstance(prompt, str) and "messages" not in members else None
+
+
+def _members(request: bytes) -> dict[str, Any]:
+    """The members of a JSON object; none for any other text."""
     if not request.lstrip().startswith(b"{"):
-        return False
+        return {}
     try:
         value = msgspec.json.decode(request)
     except (msgspec.DecodeError, RecursionError):
-        return False
-    return isinstance(value, dict) and "messages" in value
+        return {}
+    return value if isinstance(value, dict) else {}

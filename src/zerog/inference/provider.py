@@ -15,19 +15,22 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from zerog.chain.keys import keccak256
 from zerog.contracts import INFERENCE_GATE, INFERENCE_REGISTRY, artifact
 from zerog.errors import InferenceError, RpcError, TransactionError, ZerogError
 from zerog.inference.answer import Answer, Domain, Inquiry, Signatory
+from zerog.inference.answers import AnswerBook, Stage
 from zerog.inference.receipt import SamplingParams, engine_id
-from zerog.inference.transcript import Transcript, transcript_of
+from zerog.inference.transcript import SignedTranscript
 
 if TYPE_CHECKING:
     from zerog.client import Account, Client, Contract
+    from zerog.inference.publication import TranscriptStore
 
 log = logging.getLogger("zerog.inference")
 
@@ -38,7 +41,8 @@ AUDITED = 2
 
 _LOOKBACK = 50_000
 _MAX_SPAN = 10_000
-_KEPT_TRANSCRIPTS = 256
+CONCURRENCY = 8
+"""Requests that a provider works on at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +93,7 @@ class RequestFeed:
 
 
 class GateProvider:
-    """Answers the gate's requests with one engine.
+    """Answers the gate's requests with one engine, several at a time.
 
     Parameters
     ----------
@@ -97,24 +101,40 @@ class GateProvider:
     signatory : engine and signing key; its ``provider`` must be the address of ``account``.
     account : account that holds the stake and sends transactions.
     min_fee : requests that pay less are left alone, in wei.
+    store : where transcripts are published; ``None``: they are not, and receipts have no data root.
+    book : what was signed before; in memory when absent.
+    concurrency : requests that are worked on at a time.
     """
 
     def __init__(
-        self, client: Client, signatory: Signatory, account: Account | str, *, min_fee: int = 0
+        self,
+        client: Client,
+        signatory: Signatory,
+        account: Account | str,
+        *,
+        min_fee: int = 0,
+        store: TranscriptStore | None = None,
+        book: AnswerBook | None = None,
+        concurrency: int = CONCURRENCY,
     ) -> None:
         self._client = client
         self._signatory = signatory
         self._account = account
         self._min_fee = min_fee
+        self._store = store
         self._address = bytes.fromhex(str(account)[2:])
         self._feed = RequestFeed(client, signatory.engine.model_id)
+        self.book = book or AnswerBook()
         self.gate: Contract = client.contract(INFERENCE_GATE, artifact("InferenceGate").abi, account=account)
         self.registry: Contract = client.contract(
             INFERENCE_REGISTRY, artifact("InferenceRegistry").abi, account=account
         )
-        self._seen: dict[bytes, GateRequest] = {}
-        self._parked: set[bytes] = set()
-        self.transcripts: OrderedDict[bytes, Transcript] = OrderedDict()
+        self._concurrency = concurrency
+        self._pool = ThreadPoolExecutor(concurrency, thread_name_prefix="zerog-answer")
+        self._waiting: dict[bytes, GateRequest] = {}
+        self._running: dict[bytes, Future[Answer | None]] = {}
+        # One transaction of the account at a time: its nonces are dealt out by the node.
+        self._sending = threading.Lock()
 
     @property
     def model_id(self) -> bytes:
@@ -125,6 +145,12 @@ class GateProvider:
     def domain(self) -> Domain:
         """Where the receipts count."""
         return self._signatory.domain
+
+    @property
+    def queue(self) -> tuple[int, int]:
+        """Requests that are worked on, and that wait."""
+        running = len(self._running)
+        return running, max(0, len(self._waiting) - running)
 
     # ---------------------------------------------------------------- standing
 
@@ -152,28 +178,25 @@ class GateProvider:
         """
         while not stop.is_set():
             try:
-                self.serve()
+                self._dispatch()
+                self._reap()
+                self._finish_parked()
             except (RpcError, TransactionError, ZerogError) as error:
                 log.warning("the gate could not be served: %s", error)
             stop.wait(poll)
+        self._pool.shutdown(cancel_futures=True)
 
     def interrupt(self) -> None:
-        """Ends a running generation, so that `run` can stop at once."""
+        """Ends running generations, so that `run` can stop at once."""
         self._signatory.engine.interrupt()
 
     def serve(self) -> list[Answer]:
         """Answers what is open for this provider now, and finishes what waited for its window."""
-        for request in self._feed.new():
-            self._seen[request.inquiry.request_id] = request
         answers = []
-        for request_id, request in list(self._seen.items()):
-            # Forgotten only afterwards: a node that fails in between is asked again.
-            answer = self._serve_one(request)
-            del self._seen[request_id]
-            if answer is not None:
-                answers.append(answer)
-        for request_id in list(self._parked):
-            self._finish(request_id)
+        while self._dispatch():
+            wait(self._running.values())
+            answers += self._reap()
+        self._finish_parked()
         return answers
 
     def answer(self, request: GateRequest) -> Answer:
@@ -186,33 +209,106 @@ class GateProvider:
         if request.inquiry.params.stopHash != bytes(32):
             raise InferenceError("the gate carries no stop strings, only their hash")
         now = self._client.block().timestamp
-        return self._signatory.answer(request.inquiry, now, request.deadline)
+        return self._signatory.answer(request.inquiry, now, request.deadline, store=self._store)
 
-    def transcript(self, answer: Answer) -> Transcript:
-        """The transcript of an answer."""
-        signatory = self._signatory
-        return transcript_of(answer, signatory.domain, signatory.engine.description, signatory.key)
+    def transcript(self, answer: Answer) -> SignedTranscript:
+        """The signed transcript of an answer."""
+        return self._signatory.signed_transcript(answer)
 
     # ---------------------------------------------------------------- internals
 
+    def _dispatch(self) -> int:
+        """Takes up requests as long as there is room; the number that is worked on."""
+        for request in self._feed.new():
+            self._waiting[request.inquiry.request_id] = request
+        for request_id, request in list(self._waiting.items()):
+            if len(self._running) >= self._concurrency:
+                break
+            if request_id in self._running:
+                continue
+            if not self._is_mine(request):
+                del self._waiting[request_id]
+                continue
+            self._running[request_id] = self._pool.submit(self._serve_one, request)
+        return len(self._running)
+
+    def _reap(self) -> list[Answer]:
+        """The answers that were finished. A node that failed in between is asked again."""
+        answers, failure = [], None
+        for request_id, running in list(self._running.items()):
+            if not running.done():
+                continue
+            del self._running[request_id]
+            try:
+                answer = running.result()
+            except (RpcError, TransactionError, ZerogError) as error:
+                failure = error
+                continue
+            self._waiting.pop(request_id, None)
+            if answer is not None:
+                answers.append(answer)
+        if failure is not None:
+            raise failure
+        return answers
+
     def _serve_one(self, request: GateRequest) -> Answer | None:
         request_id = request.inquiry.request_id
-        if not self._is_mine(request):
-            return None
         try:
-            answer = self.answer(request)
-            self.gate.fulfill(answer.receipt.to_tuple(), answer.signature, answer.output)
+            answer = self._answer_once(request)
         except InferenceError as error:
             log.warning("request 0x%s is not served: %s", request_id.hex(), error)
             return None
-        except (RpcError, TransactionError) as error:
+        if self._store is not None and answer.published:
+            self._store.publish(answer.published)
+        try:
+            with self._sending:
+                self._require_signer()
+                self.gate.fulfill(answer.receipt.to_tuple(), answer.signature, answer.output)
+        except (RpcError, TransactionError, InferenceError) as error:
             log.warning("the answer to 0x%s was refused: %s", request_id.hex(), error)
             return None
-        self._keep(self.transcript(answer))
-        if self.gate.requestOf(request_id).state == PARKED:
-            self._parked.add(request_id)
+        parked = self.gate.requestOf(request_id).state == PARKED
+        self.book.move(request_id, Stage.PARKED if parked else Stage.DONE)
         log.info("answered request 0x%s", request_id.hex())
         return answer
+
+    def _answer_once(self, request: GateRequest) -> Answer:
+        """The answer to a request: the one in the book when it still fits, else a new one."""
+        earlier = self.book.to_request(request.inquiry.request_id)
+        if earlier is not None and self._fits(earlier.signed, request):
+            log.info(
+                "request 0x%s was answered before: carrying that answer", request.inquiry.request_id.hex()
+            )
+            return _again(earlier.signed, request.inquiry)
+        self._require_signer()
+        answer = self.answer(request)
+        self.book.sign(self.transcript(answer))
+        return answer
+
+    def _fits(self, earlier: SignedTranscript, request: GateRequest) -> bool:
+        """Whether an earlier answer is to this very request and by the signer of today.
+
+        It is not when a devnet went back in time, or a chain was reorganised: then the same id can stand
+        for another question or seed.
+        """
+        receipt, inquiry = earlier.receipt, request.inquiry
+        return (
+            receipt.inputHash == keccak256(inquiry.request)
+            and receipt.paramsHash == inquiry.params.struct_hash()
+            and (receipt.requester, receipt.deadline) == (inquiry.requester, request.deadline)
+            and (receipt.modelId, receipt.provider) == (request.model_id, self._address)
+            and earlier.domain == self.domain
+            and "0x" + earlier.signer.hex() == self._signatory.signer.lower()
+            and (receipt.dataRoot == bytes(32)) == (self._store is None)
+        )
+
+    def _require_signer(self) -> None:
+        """Raises `InferenceError` when the account has registered another signer meanwhile."""
+        provider, _ = self.registry.providerOf(self._account)
+        if provider.signer != self._signatory.signer:
+            raise InferenceError(
+                f"the registered signer is {provider.signer}, not {self._signatory.signer} any more"
+            )
 
     def _is_mine(self, request: GateRequest) -> bool:
         return (
@@ -221,22 +317,28 @@ class GateProvider:
             and request.fee >= self._min_fee
         )
 
-    def _finish(self, request_id: bytes) -> None:
-        request = self.gate.requestOf(request_id)
-        if request.state != PARKED:
-            self._parked.discard(request_id)
-            return
-        try:
-            self.gate.finalize.call(request_id)
-        except RpcError:
-            return  # The window is open, or votes are missing.
-        self.gate.finalize(request_id)
-        self._parked.discard(request_id)
+    def _finish_parked(self) -> None:
+        for request_id in self.book.at(Stage.PARKED):
+            if self.gate.requestOf(request_id).state != PARKED:
+                self.book.move(request_id, Stage.DONE)
+                continue
+            try:
+                self.gate.finalize.call(request_id)
+            except RpcError:
+                continue  # The window is open, or votes are missing.
+            with self._sending:
+                self.gate.finalize(request_id)
+            self.book.move(request_id, Stage.DONE)
 
-    def _keep(self, transcript: Transcript) -> None:
-        self.transcripts[transcript.receipt_hash] = transcript
-        while len(self.transcripts) > _KEPT_TRANSCRIPTS:
-            self.transcripts.popitem(last=False)
+
+def _again(signed: SignedTranscript, inquiry: Inquiry) -> Answer:
+    """The answer that a signed transcript tells of."""
+    published = b""
+    if signed.receipt.dataRoot != bytes(32):
+        published = signed.envelope or signed.transcript.canonical_bytes()
+    return Answer(
+        inquiry, signed.transcript, signed.receipt, signed.receipt_hash, signed.signature, published
+    )
 
 
 def wait_for(condition: Callable[[], Any], timeout: float, what: str, pause: float = 0.05) -> Any:

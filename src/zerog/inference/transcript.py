@@ -1,238 +1,193 @@
-"""The transcript: everything that somebody needs to check one inference without asking anyone.
+"""The transcript: everything that somebody needs to repeat one inference, in one canonical encoding.
 
-It is the file that ``zerog infer --out`` writes and ``zerog infer verify`` reads: JSON, format
-``zerog-inference-transcript/1``, described in docs/inference.md. Hashes are 0x-hexadecimal, request
-and output are text when they are UTF-8 and base64 otherwise.
+A `Transcript` says what was asked, with which model, engine and parameters, and what came out, token by
+token. It does not know its receipt: ``receipt.dataRoot`` is the storage root of exactly these bytes, so
+a verifier who has nothing but the receipt fetches them from storage and repeats the computation::
+
+    data = transcript.canonical_bytes()
+    assert decode_canonical(data) == transcript
+
+A `SignedTranscript` is the transcript with its receipt and signatures: what a user keeps in a file
+(`zerog.inference.transcript_file`). Byte layout: docs/inference.md.
 """
 
 from __future__ import annotations
 
-import base64
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+import hashlib
+import struct
+from dataclasses import dataclass, replace
+from typing import Any
 
-import msgspec
-
-from zerog.chain.keys import address_of
-from zerog.contracts import MODELS, GenesisModel
 from zerog.errors import InferenceError
-from zerog.inference.answer import Answer, Domain
-from zerog.inference.encoding import from_message, parse_hex
-from zerog.inference.receipt import InferenceReceipt, SamplingParams
-from zerog.inference.text_signature import sign_text
+from zerog.inference.binary import Reader, Writer
+from zerog.inference.encoding import Domain, parse_hex
+from zerog.inference.engines import FinishReason
+from zerog.inference.models import ModelIdentity
+from zerog.inference.receipt import InferenceReceipt, SamplingParams, stop_hash
 from zerog.inference.trace import PAIRS, TraceStep
 
-FORMAT = "zerog-inference-transcript/1"
-MAX_FILE_SIZE = 16 << 20
+VERSION = 1
+MAX_REQUEST = 1 << 20
+MAX_OUTPUT = 1 << 20
 MAX_STEPS = 4096
-_UINT32 = 2**32
+MAX_STOP_STRINGS = 64
+MAX_STOP_SIZE = 1024
+MAX_ENGINE = 1024
+MAX_NAME = 256
+MAX_TEMPLATE = 1 << 16
+MAX_QUANTISATION = 64
+MAX_CANONICAL = 3 << 20
+"""More than the longest transcript has, in bytes: what a reader needs to fetch at most."""
 
-
-class _Bytes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    encoding: Literal["utf-8", "base64"]
-    data: str
-
-
-class _Step(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    token: int
-    row: str
-    top: list[tuple[int, int]]
-
-
-class _DomainFields(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
-    chain_id: int
-    registry: str
-
-
-class _ModelFields(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
-    name: str
-    weights_root: str
-    tokenizer_hash: str
-    chat_template: str
-    quantisation: str
-
-
-class _Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
-    format: str
-    domain: _DomainFields
-    receipt: dict[str, Any]
-    receipt_hash: str
-    signature: str
-    signer: str
-    request: _Bytes
-    output: _Bytes
-    params: dict[str, Any]
-    stop_strings: list[str]
-    engine: str
-    model: _ModelFields
-    trace: list[_Step]
-    text_signature: dict[str, Any] | None = None
+_FINISH = {FinishReason.END_TOKEN: 1, FinishReason.STOP_STRING: 2, FinishReason.LENGTH: 3}
+_FINISH_OF = {code: reason for reason, code in _FINISH.items()}
+_PARAMS = struct.Struct(">IIIIIQB")
+_STEP = struct.Struct(">I32s" + "Ii" * PAIRS)
+_PAIR = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Transcript:
-    """A decoded transcript. Nothing in it has been checked beyond its form."""
+    """One inference, independent of its receipt. Nothing in it has been checked beyond its form.
+
+    Attributes
+    ----------
+    request, output : the bytes that the receipt commits to.
+    params, stop_strings : how tokens were chosen and where to stop.
+    finish : why the generation ended.
+    prompt_tokens : number of tokens that the model read for the request.
+    engine : description whose keccak256 is the engine id.
+    model : identity of the model; its ``uri`` is no part of the transcript and empty here.
+    steps : one entry per generated token.
+    """
+
+    request: bytes
+    params: SamplingParams
+    stop_strings: tuple[str, ...]
+    output: bytes
+    finish: FinishReason
+    prompt_tokens: int
+    engine: str
+    model: ModelIdentity
+    steps: tuple[TraceStep, ...]
+
+    @property
+    def digests(self) -> bytes:
+        """The 0G pair: sha256 of the request, sha256 of the output."""
+        return hashlib.sha256(self.request).digest() + hashlib.sha256(self.output).digest()
+
+    def canonical_bytes(self) -> bytes:
+        """The only encoding of this transcript.
+
+        Raises
+        ------
+        InferenceError : a member exceeds its limit or contradicts another; such a transcript has none.
+        """
+        data = _encode(self)
+        # What readers would refuse must never get a root.
+        if decode_canonical(data) != self:
+            raise InferenceError("the transcript has members that its encoding does not carry")
+        return data
+
+
+@dataclass(frozen=True, slots=True)
+class SignedTranscript:
+    """A transcript with its receipt. Nothing in it has been checked beyond its form.
+
+    ``envelope`` holds the sealed bytes under ``receipt.dataRoot`` of a private answer.
+    """
 
     domain: Domain
     receipt: InferenceReceipt
     receipt_hash: bytes
     signature: bytes
     signer: bytes
-    request: bytes
-    output: bytes
-    params: SamplingParams
-    stop_strings: tuple[str, ...]
-    engine: str
-    model: GenesisModel
-    steps: tuple[TraceStep, ...]
+    transcript: Transcript
     text_signature: dict[str, Any] | None
+    envelope: bytes | None = None
 
 
-def transcript_of(answer: Answer, domain: Domain, engine: str, key: bytes) -> Transcript:
-    """The transcript of an answer, with the 0G text signature of the same key beside it."""
-    return Transcript(
-        domain=domain,
-        receipt=answer.receipt,
-        receipt_hash=answer.receipt_hash,
-        signature=answer.signature,
-        signer=bytes.fromhex(address_of(key)[2:]),
-        request=answer.inquiry.request,
-        output=answer.output,
-        params=answer.inquiry.params,
-        stop_strings=answer.inquiry.stop_strings,
-        engine=engine,
-        model=MODELS[0],
-        steps=answer.generation.steps,
-        text_signature=sign_text(key, answer.inquiry.request, answer.output),
-    )
+def anonymous(model: ModelIdentity) -> ModelIdentity:
+    """A model's identity as transcripts carry it: without its place of origin."""
+    return replace(model, uri="")
 
 
-def encode_transcript(transcript: Transcript) -> bytes:
-    """The transcript as indented JSON."""
-    document = _Document(
-        format=FORMAT,
-        domain=_DomainFields(transcript.domain.chain_id, "0x" + transcript.domain.registry.hex()),
-        receipt=transcript.receipt.to_message(),
-        receipt_hash="0x" + transcript.receipt_hash.hex(),
-        signature="0x" + transcript.signature.hex(),
-        signer="0x" + transcript.signer.hex(),
-        request=_pack(transcript.request),
-        output=_pack(transcript.output),
-        params=transcript.params.to_message(),
-        stop_strings=list(transcript.stop_strings),
-        engine=transcript.engine,
-        model=_ModelFields(
-            transcript.model.name,
-            transcript.model.weights_root,
-            transcript.model.tokenizer_hash,
-            transcript.model.chat_template,
-            transcript.model.quantisation,
-        ),
-        trace=[_Step(s.token, "0x" + s.row_hash.hex(), list(s.pairs)) for s in transcript.steps],
-        text_signature=transcript.text_signature,
-    )
-    return msgspec.json.format(msgspec.json.encode(document), indent=1) + b"\n"
-
-
-def decode_transcript(data: bytes) -> Transcript:
-    """A transcript from JSON.
+def decode_canonical(data: bytes) -> Transcript:
+    """The transcript of canonical bytes.
 
     Raises
     ------
-    InferenceError : too large, no JSON, another format, or a member of the wrong form.
+    InferenceError : another version, a member over its limit, bytes missing or left over, a number out
+        of range, or digests of other bytes.
     """
-    if len(data) > MAX_FILE_SIZE:
-        raise InferenceError(f"the transcript has {len(data)} bytes, more than the limit of {MAX_FILE_SIZE}")
-    try:
-        document = msgspec.json.decode(data, type=_Document)
-    except msgspec.ValidationError as error:
-        raise InferenceError(f"the transcript is malformed: {error}") from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InferenceError(f"the transcript is not JSON: {error}") from None
-    if document.format != FORMAT:
-        raise InferenceError(f"the transcript has the format {document.format!r}, known is {FORMAT!r}")
-    if not 0 < document.domain.chain_id < 2**256:
-        raise InferenceError(f"domain.chainId = {document.domain.chain_id} is out of range")
-    if len(document.trace) > MAX_STEPS:
-        raise InferenceError(f"the trace has {len(document.trace)} steps, more than the limit of {MAX_STEPS}")
-    return Transcript(
-        domain=Domain(document.domain.chain_id, parse_hex(document.domain.registry, 20, "domain.registry")),
-        receipt=from_message(InferenceReceipt, document.receipt),
-        receipt_hash=parse_hex(document.receipt_hash, 32, "receiptHash"),
-        signature=parse_hex(document.signature, None, "signature"),
-        signer=parse_hex(document.signer, 20, "signer"),
-        request=_unpack(document.request, "request"),
-        output=_unpack(document.output, "output"),
-        params=from_message(SamplingParams, document.params),
-        stop_strings=tuple(document.stop_strings),
-        engine=_ascii(document.engine, "engine"),
-        model=_model(document.model),
-        steps=tuple(_step(index, step) for index, step in enumerate(document.trace)),
-        text_signature=document.text_signature,
-    )
-
-
-def read_transcript(path: Path) -> Transcript:
-    """The transcript in a file; raises `InferenceError` naming the path."""
-    try:
-        with path.open("rb") as source:
-            data = source.read(MAX_FILE_SIZE + 1)
-    except OSError as error:
-        raise InferenceError(f"cannot read {path}: {error.strerror}") from None
-    return decode_transcript(data)
-
-
-def write_transcript(path: Path, transcript: Transcript) -> None:
-    """Writes a transcript; raises `InferenceError` naming the path."""
-    try:
-        path.write_bytes(encode_transcript(transcript))
-    except OSError as error:
-        raise InferenceError(f"cannot write {path}: {error.strerror}") from None
-
-
-def _pack(data: bytes) -> _Bytes:
-    try:
-        return _Bytes("utf-8", data.decode())
-    except UnicodeDecodeError:
-        # An answer that its token limit cut inside a character.
-        return _Bytes("base64", base64.b64encode(data).decode("ascii"))
-
-
-def _unpack(field: _Bytes, name: str) -> bytes:
-    if field.encoding == "utf-8":
-        return field.data.encode()
-    try:
-        return base64.b64decode(field.data, validate=True)
-    except ValueError:
-        raise InferenceError(f"{name}.data is not base64") from None
-
-
-def _model(fields: _ModelFields) -> GenesisModel:
-    parse_hex(fields.weights_root, 32, "model.weightsRoot")
-    parse_hex(fields.tokenizer_hash, 32, "model.tokenizerHash")
-    return GenesisModel(
-        name=fields.name,
-        weights_root=fields.weights_root,
-        tokenizer_hash=fields.tokenizer_hash,
-        chat_template=fields.chat_template,
-        quantisation=_ascii(fields.quantisation, "model.quantisation"),
+    reader = Reader(data, "the transcript")
+    if (version := reader.u8("version")) != VERSION:
+        raise InferenceError(f"the transcript has version {version}, known is {VERSION}")
+    engine = reader.ascii("engine", MAX_ENGINE)
+    model = ModelIdentity(
+        name=reader.text("model name", MAX_NAME),
+        weights_root="0x" + reader.fixed("weights root", 32).hex(),
+        tokenizer_hash="0x" + reader.fixed("tokenizer hash", 32).hex(),
+        chat_template=reader.text("chat template", MAX_TEMPLATE),
+        quantisation=reader.ascii("quantisation", MAX_QUANTISATION),
         uri="",
     )
+    tokens, temperature, top_p, top_k, penalty, seed, sampler = reader.unpack("parameters", _PARAMS)
+    count = reader.count("stop strings", MAX_STOP_STRINGS, 4)
+    stops = tuple(reader.text(f"stop string {index}", MAX_STOP_SIZE) for index in range(count))
+    request = reader.field("request", MAX_REQUEST)
+    output = reader.field("output", MAX_OUTPUT)
+    finish = _FINISH_OF.get(code := reader.u8("finish"))
+    if finish is None:
+        raise InferenceError(f"the transcript ends for the unknown reason {code}")
+    prompt_tokens = reader.u32("prompt tokens")
+    digests = reader.fixed("digests", _PAIR)
+    steps = tuple(_step(reader) for _ in range(reader.count("trace steps", MAX_STEPS, _STEP.size)))
+    reader.end()
+    stops_hash = stop_hash(list(stops))
+    params = SamplingParams(tokens, temperature, top_p, top_k, penalty, seed, stops_hash, sampler)
+    transcript = Transcript(request, params, stops, output, finish, prompt_tokens, engine, model, steps)
+    if transcript.digests != digests:
+        raise InferenceError("the transcript's digests are of another request or output")
+    return transcript
 
 
-def _ascii(text: str, name: str) -> str:
-    if not text.isascii():
-        raise InferenceError(f"{name} is not ASCII")
-    return text
+def _encode(transcript: Transcript) -> bytes:
+    model, params = transcript.model, transcript.params
+    writer = Writer().u8(VERSION)
+    try:
+        writer.field(transcript.engine.encode("ascii"))
+        writer.field(model.name.encode())
+        writer.fixed(parse_hex(model.weights_root, 32, "model.weightsRoot"))
+        writer.fixed(parse_hex(model.tokenizer_hash, 32, "model.tokenizerHash"))
+        writer.field(model.chat_template.encode()).field(model.quantisation.encode("ascii"))
+        stops = [text.encode() for text in transcript.stop_strings]
+        writer.fixed(
+            _PARAMS.pack(
+                params.maxTokens,
+                params.temperatureMilli,
+                params.topPMilli,
+                params.topK,
+                params.repeatPenaltyMilli,
+                params.seed,
+                params.sampler,
+            )
+        )
+        steps = [
+            _STEP.pack(step.token, step.row_hash, *(number for pair in step.pairs for number in pair))
+            for step in transcript.steps
+        ]
+    except (UnicodeEncodeError, struct.error) as error:
+        raise InferenceError(f"the transcript cannot be encoded: {error}") from None
+    writer.u32(len(stops))
+    for stop in stops:
+        writer.field(stop)
+    writer.field(transcript.request).field(transcript.output)
+    writer.u8(_FINISH[transcript.finish]).u32(transcript.prompt_tokens).fixed(transcript.digests)
+    return writer.u32(len(steps)).fixed(b"".join(steps)).done()
 
 
-def _step(index: int, step: _Step) -> TraceStep:
-    if not 0 <= step.token < _UINT32:
-        raise InferenceError(f"trace[{index}].token = {step.token} is out of range")
-    if len(step.top) != PAIRS:
-        raise InferenceError(f"trace[{index}].top has {len(step.top)} pairs instead of {PAIRS}")
-    for token, quantum in step.top:
-        if not (0 <= token < _UINT32 and -_UINT32 // 2 <= quantum < _UINT32 // 2):
-            raise InferenceError(f"trace[{index}].top has a pair out of range")
-    return TraceStep(step.token, parse_hex(step.row, 32, f"trace[{index}].row"), tuple(step.top))
+def _step(reader: Reader) -> TraceStep:
+    token, row, *numbers = reader.unpack("trace step", _STEP)
+    pairs = tuple(zip(numbers[::2], numbers[1::2], strict=True))
+    return TraceStep(token, row, pairs)

@@ -17,6 +17,9 @@ from zerog.errors import RpcError, ZerogError
 
 if TYPE_CHECKING:
     from zerog.client import Client
+    from zerog.inference.answer import Domain
+    from zerog.inference.engine_host import EngineHost
+    from zerog.inference.publication import StorageTranscripts
     from zerog.node.devnet import Node
     from zerog.node.services import Service
     from zerog.storage.api.node import StorageNode
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
 
 FETCH_LIMIT = 30.0
 """Seconds that a segment may take to come from the peers."""
+INFERENCE = "inference"
+"""Folder of the inference services in a node's data directory."""
 Factory = Callable[["Node", dict[str, "Service"]], "Service | None"]
 
 
@@ -58,7 +63,6 @@ def inference(node: Node, running: dict[str, Service]) -> Service | None:
     """Answers prompts, on a chain whose accounts the node holds."""
     if not node.accounts:
         return None
-    from zerog.chain.keys import random_key
     from zerog.inference.service import InferenceService
 
     def connect() -> tuple[Client, str]:
@@ -66,14 +70,49 @@ def inference(node: Node, running: dict[str, Service]) -> Service | None:
 
         return Client(node.url), node.accounts[-1].address
 
+    return InferenceService(
+        connect,
+        engine_host(node),
+        store=partial(_transcripts, node) if "storage" in running else None,
+        book=None if node.data_dir is None else node.data_dir / INFERENCE / "answers.sqlite",
+    )
+
+
+def _transcripts(node: Node, client: Client, account: str) -> StorageTranscripts:
+    """Where the provider publishes: this node's storage, paid for by ``account``."""
+    from tempfile import mkdtemp
+
+    from zerog.client.storage import Storage
+    from zerog.inference.publication import StorageTranscripts
+
+    payments = (
+        Path(mkdtemp(prefix="zerog-payments-"))
+        if node.data_dir is None
+        else (node.data_dir / INFERENCE / "payments")
+    )
+    return StorageTranscripts(Storage(node.url, client=client, account=account, state=payments))
+
+
+def engine_host(node: Node) -> EngineHost:
+    """The node's engine with its key; the stake is that of the node's last account."""
+    from zerog.inference.engine_host import EngineHost, embedded
+
     def key() -> bytes:
+        from zerog.chain.keys import random_key
         from zerog.inference.signer import load_or_create
         from zerog.node.datadir import home
 
         ephemeral = node.config.node.ephemeral
         return random_key() if ephemeral else load_or_create(home() / "inference-signer.key")
 
-    return InferenceService(connect, key)
+    def standing() -> tuple[Domain, bytes]:
+        from zerog.contracts import INFERENCE_REGISTRY
+        from zerog.inference.answer import Domain
+
+        domain = Domain(node.chain_id, bytes.fromhex(INFERENCE_REGISTRY[2:]))
+        return domain, bytes.fromhex(node.accounts[-1].address[2:])
+
+    return EngineHost(embedded, key, standing)
 
 
 def storage(node: Node, running: dict[str, Service]) -> StorageService | None:
@@ -259,8 +298,8 @@ def _miner(node: Node, store: FlowStore, stop: threading.Event) -> Miner:
 
 
 FACTORIES: list[tuple[str, Factory]] = [
-    ("inference", inference),
     ("storage", storage),
+    ("inference", inference),
     ("kv", kv),
     ("indexer", indexer),
     ("miner", miner),

@@ -263,6 +263,22 @@ fn an_oversized_body_for_a_route_is_refused_before_it_is_read() {
 }
 
 #[test]
+fn a_route_may_take_less_than_the_server() {
+    let server = serve(config());
+    let routes = vec!["/data".to_owned(), "/data/info".to_owned()];
+    server.set_routes(routes, [("/data".to_owned(), 10)].into()).unwrap();
+    let mut client = Client::connect(&server);
+    assert_eq!(client.ask("PUT", "/data/echo", "0123456789").status, 200);
+    assert_eq!(client.ask("PUT", "/data/info/echo", "0123456789a").status, 200);
+    client.send(b"PUT /data/echo HTTP/1.1\r\nHost: t\r\nContent-Length: 11\r\n\r\n");
+    assert_eq!(client.receive().status, 413);
+    // Without an announced length it is refused as soon as it is longer.
+    let mut client = Client::connect(&server);
+    client.send(b"PUT /data/echo HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\nb\r\n0123456789a\r\n");
+    assert_eq!(client.receive().status, 413);
+}
+
+#[test]
 fn a_page_may_use_a_route_from_another_origin() {
     let server = serve(config());
     let mut client = Client::connect(&server);

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
+from zerog.errors import EngineBusy, EngineCancelled
 from zerog.inference.receipt import SamplingParams
 from zerog.inference.trace import TraceStep
 
 if TYPE_CHECKING:
     from zerog.inference.logits import Logits
+    from zerog.inference.models import ModelIdentity
 
-__all__ = ["DeterminismClass", "Engine", "FinishReason", "Generation"]
+__all__ = ["DeterminismClass", "Engine", "EngineBusy", "EngineCancelled", "FinishReason", "Generation"]
 
 
 class DeterminismClass(Enum):
@@ -51,7 +54,7 @@ class Generation:
 
 
 class Engine(Protocol):
-    """A model ready to answer. Implementations serialise calls themselves."""
+    """A model ready to answer. Every method may be called from any thread, several at a time."""
 
     @property
     def description(self) -> str:
@@ -62,21 +65,43 @@ class Engine(Protocol):
         """How its receipts can be compared."""
 
     @property
+    def model(self) -> ModelIdentity:
+        """What the model id is made of."""
+
+    @property
     def model_id(self) -> bytes:
         """Identity of the model that it runs."""
 
     def generate(
-        self, request: bytes, params: SamplingParams, stop_strings: Sequence[str] = ()
+        self,
+        request: bytes,
+        params: SamplingParams,
+        stop_strings: Sequence[str] = (),
+        *,
+        on_text: Callable[[bytes], None] | None = None,
+        cancelled: threading.Event | None = None,
     ) -> Generation:
-        """Answers a request.
+        """Answers a request; returns when the answer is complete.
+
+        Parameters
+        ----------
+        on_text : gets the output in pieces as they become certain: whole UTF-8 characters, never a
+            part of a stop string; together they are ``Generation.output``. Called in the thread of
+            the caller, so a slow reader holds back nobody else. What it raises ends the generation.
+        cancelled : once it is set the generation ends within a token's time.
 
         Raises
         ------
+        EngineBusy : the bounded queue is full.
+        EngineCancelled : ``cancelled`` was set, or the engine was interrupted.
         InferenceError : request or parameters cannot be served, or a logit is not finite.
         """
 
-    def replay(self, request: bytes, tokens: Sequence[int]) -> Iterator[Logits]:
-        """The logit rows behind ``tokens``, computed by feeding prompt and tokens at once."""
+    def replay(self, request: bytes, tokens: Sequence[int], first: int = 0) -> Iterator[Logits]:
+        """The logit rows behind ``tokens[first:]``, computed by feeding prompt and tokens at once.
+
+        Closing the iterator early frees what it holds.
+        """
 
     def prompt_tokens(self, request: bytes) -> list[int]:
         """Ids of the tokens that the model reads for a request."""
@@ -92,7 +117,7 @@ class Engine(Protocol):
         """
 
     def interrupt(self) -> None:
-        """Makes a running generation fail within a token's time, from any thread; for shutting down."""
+        """Makes running generations fail within a token's time, from any thread; for shutting down."""
 
     def close(self) -> None:
         """Frees the model."""

@@ -9,19 +9,20 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from zerog.chain.keys import keccak256
-from zerog.contracts import ENGINES, MODELS
-from zerog.errors import InferenceError
-from zerog.inference.engines import DeterminismClass, FinishReason, Generation
+from zerog.contracts import ENGINES
+from zerog.errors import ContextExceeded, InferenceError
+from zerog.inference.engines import DeterminismClass, EngineCancelled, FinishReason, Generation
+from zerog.inference.engines.output import GrowingOutput, check_stop_strings
 from zerog.inference.logits import Logits, trace_step
-from zerog.inference.prompt import parse_request, render_chatml
-from zerog.inference.receipt import SamplingParams, model_id
+from zerog.inference.models import DEFAULT_MODEL, id_of
+from zerog.inference.prompt import prompt_text
+from zerog.inference.receipt import SamplingParams
 from zerog.inference.sampling import check_params, choose
 from zerog.inference.trace import TraceStep
 
@@ -44,6 +45,7 @@ class LlamaCppEngine:
 
     description = ENGINES[0].name
     determinism = DeterminismClass.EXACT
+    context_length = CONTEXT
 
     def __init__(self, weights: Path) -> None:
         llama = _import_cyllama()
@@ -57,36 +59,34 @@ class LlamaCppEngine:
         size = self._vocabulary.n_vocab
         self._control = [self._vocabulary.get_text(t) for t in range(size) if self._vocabulary.is_control(t)]
         self._ending = frozenset(t for t in range(size) if self._vocabulary.is_eog(t))
-        identity = MODELS[0]
-        self.model_id = model_id(
-            bytes.fromhex(identity.weights_root[2:]),
-            bytes.fromhex(identity.tokenizer_hash[2:]),
-            keccak256(identity.chat_template.encode()),
-            identity.quantisation,
-        )
+        self.model = DEFAULT_MODEL
+        self.model_id = id_of(self.model)
 
     def prompt_tokens(self, request: bytes) -> list[int]:
         """Ids of the tokens that the model reads for a request."""
-        prompt = render_chatml(parse_request(request), self._control)
-        tokens: list[int] = self._vocabulary.tokenize(prompt, False, True)
+        tokens: list[int] = self._vocabulary.tokenize(prompt_text(request, self._control), False, True)
         return tokens
 
     def generate(
-        self, request: bytes, params: SamplingParams, stop_strings: Sequence[str] = ()
+        self,
+        request: bytes,
+        params: SamplingParams,
+        stop_strings: Sequence[str] = (),
+        *,
+        on_text: Callable[[bytes], None] | None = None,
+        cancelled: threading.Event | None = None,
     ) -> Generation:
         """Answers a request; see `Engine.generate`."""
         check_params(params)
+        growing = GrowingOutput(check_stop_strings(stop_strings), on_text)
         prompt = self.prompt_tokens(request)
         if len(prompt) + params.maxTokens > CONTEXT:
-            raise InferenceError(
-                f"{len(prompt)} prompt tokens and maxTokens = {params.maxTokens} exceed"
-                f" the context of {CONTEXT} tokens"
-            )
+            raise ContextExceeded(len(prompt), params.maxTokens, CONTEXT)
         with self._lock:
-            return self._generate(prompt, params, stop_strings)
+            return self._generate(prompt, params, growing, cancelled)
 
-    def replay(self, request: bytes, tokens: Sequence[int]) -> Iterator[Logits]:
-        """The rows that chose ``tokens``, by one prefill; see `Engine.replay`.
+    def replay(self, request: bytes, tokens: Sequence[int], first: int = 0) -> Iterator[Logits]:
+        """The rows that chose ``tokens[first:]``, by one prefill; see `Engine.replay`.
 
         Raises
         ------
@@ -96,12 +96,12 @@ class LlamaCppEngine:
         prompt = self.prompt_tokens(request)
         if len(prompt) + len(tokens) > CONTEXT:
             raise InferenceError(f"{len(prompt) + len(tokens)} tokens exceed the context of {CONTEXT}")
-        if not tokens:
+        if first >= len(tokens):
             return
         with self._lock:
             self._context.kv_cache_clear()
             # The row at position i chooses token i + 1: the last token's own row is not needed.
-            yield from self._prefill([*prompt, *tokens[:-1]], first_row=len(prompt) - 1)
+            yield from self._prefill([*prompt, *tokens[:-1]], first_row=len(prompt) + first - 1)
 
     def ending(
         self, tokens: Sequence[int], params: SamplingParams, stop_strings: Sequence[str]
@@ -110,11 +110,9 @@ class LlamaCppEngine:
         self._require_known(tokens[-1:])
         if tokens[-1] in self._ending:
             return self._text(tokens[:-1]), FinishReason.END_TOKEN
-        if stop_strings:
-            output = self._text(tokens)
-            cuts = [at for stop in stop_strings if (at := output.find(stop.encode())) >= 0]
-            if cuts:
-                return output[: min(cuts)], FinishReason.STOP_STRING
+        growing = GrowingOutput(check_stop_strings(stop_strings))
+        if stop_strings and growing.append(self._text(tokens)):
+            return growing.finish(), FinishReason.STOP_STRING
         if len(tokens) >= params.maxTokens:
             return self._text(tokens), FinishReason.LENGTH
         return None
@@ -130,19 +128,36 @@ class LlamaCppEngine:
             self._context.close()
             self._model.close()
 
-    def _generate(self, prompt: list[int], params: SamplingParams, stop_strings: Sequence[str]) -> Generation:
+    def _generate(
+        self,
+        prompt: list[int],
+        params: SamplingParams,
+        growing: GrowingOutput,
+        cancelled: threading.Event | None,
+    ) -> Generation:
         self._context.kv_cache_clear()
         (row,) = self._prefill(prompt, first_row=len(prompt) - 1)
-        tokens: list[int] = []
+        context = list(prompt)
         steps: list[TraceStep] = []
         while True:
-            token = choose(row, params, len(tokens), [*prompt, *tokens])
+            if cancelled is not None and cancelled.is_set():
+                raise EngineCancelled("the generation was cancelled")
+            token = choose(row, params, len(steps), context)
             steps.append(trace_step(token, row))
-            tokens.append(token)
-            if (end := self.ending(tokens, params, stop_strings)) is not None:
-                output, reason = end
-                return Generation(output, len(prompt), tuple(steps), reason)
-            row = self._decode_one(token, len(prompt) + len(tokens) - 1)
+            context.append(token)
+            if (reason := self._reason(token, len(steps), params, growing)) is not None:
+                return Generation(growing.finish(), len(prompt), tuple(steps), reason)
+            row = self._decode_one(token, len(context) - 1)
+
+    def _reason(
+        self, token: int, count: int, params: SamplingParams, growing: GrowingOutput
+    ) -> FinishReason | None:
+        """Why a generation ends with its ``count``-th token, or ``None``; the output grows by it."""
+        if token in self._ending:
+            return FinishReason.END_TOKEN
+        if growing.append(self._piece(token)):
+            return FinishReason.STOP_STRING
+        return FinishReason.LENGTH if count >= params.maxTokens else None
 
     def _prefill(self, tokens: Sequence[int], first_row: int) -> Iterator[Logits]:
         """Feeds tokens from position 0 in full batches; yields the rows from position ``first_row`` on."""
@@ -164,7 +179,7 @@ class LlamaCppEngine:
 
     def _decode(self) -> None:
         if self._interrupted.is_set():
-            raise InferenceError("the engine was interrupted")
+            raise EngineCancelled("the engine was interrupted")
         try:
             self._context.decode(self._batch)
         except (ValueError, RuntimeError, InterruptedError) as error:

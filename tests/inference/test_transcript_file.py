@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from zerog.errors import InferenceError
-from zerog.inference.transcript import (
+from zerog.inference.transcript_file import (
     MAX_FILE_SIZE,
     decode_transcript,
     encode_transcript,
@@ -32,17 +32,22 @@ def test_a_transcript_survives_the_file(transcript, tmp_path):
     write_transcript(path, transcript)
     again = read_transcript(path)
     assert again.receipt == transcript.receipt
-    assert again.steps == transcript.steps
+    assert again.transcript == transcript.transcript
     assert encode_transcript(again) == encode_transcript(transcript)
 
 
 def test_an_output_that_is_not_text_survives_the_file(transcript):
-    cut = dataclasses.replace(transcript, output=b"\xf0\x9f\x8e")
-    assert decode_transcript(encode_transcript(cut)).output == b"\xf0\x9f\x8e"
+    cut = dataclasses.replace(
+        transcript, transcript=dataclasses.replace(transcript.transcript, output=b"\xf0\x9f\x8e")
+    )
+    assert decode_transcript(encode_transcript(cut)).transcript.output == b"\xf0\x9f\x8e"
 
 
 def test_an_answer_is_readable_in_the_file(transcript):
-    assert _document(transcript)["output"] == {"encoding": "utf-8", "data": transcript.output.decode()}
+    assert _document(transcript)["output"] == {
+        "encoding": "utf-8",
+        "data": transcript.transcript.output.decode(),
+    }
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,93 @@
+"""The one engine of a node: loaded when somebody first needs it, checked once, shared by all services.
+
+::
+
+    host = EngineHost(embedded, key, standing)
+    host.signatory()        # loads the model and runs the self-test; afterwards at once
+
+Loading costs a second and memory, so that a node which nobody asks never pays for it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from zerog.errors import InferenceError
+
+if TYPE_CHECKING:
+    from zerog.inference.answer import Domain, Signatory
+    from zerog.inference.engines import Engine
+
+
+class EngineHost:
+    """See the module's docstring. Any thread may use it, but an event loop's only for `loaded`.
+
+    Parameters
+    ----------
+    load : gives the engine; may take seconds.
+    key : gives the signing key of the receipts, 32 bytes; called at the first use.
+    standing : gives where the receipts count, and the 20-byte address whose stake is behind them.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[], Engine],
+        key: Callable[[], bytes],
+        standing: Callable[[], tuple[Domain, bytes]],
+    ) -> None:
+        self._load = load
+        self._key = key
+        self._standing = standing
+        self._lock = threading.Lock()
+        self._signatory: Signatory | None = None
+
+    @property
+    def loaded(self) -> Signatory | None:
+        """Engine and key if they are ready now."""
+        return self._signatory
+
+    def signatory(self) -> Signatory:
+        """Engine and key; the first call loads them, and a call that failed is followed by a new attempt.
+
+        Raises
+        ------
+        InferenceError : there are no weights, the engine is not installed, or it fails its self-test.
+        """
+        from zerog.inference.answer import Signatory
+
+        with self._lock:
+            if self._signatory is None:
+                domain, provider = self._standing()
+                key = self._key()
+                engine = self._load()
+                try:
+                    self._signatory = Signatory(engine, key, provider, domain)
+                except BaseException:
+                    engine.close()
+                    raise
+            return self._signatory
+
+    def interrupt(self) -> None:
+        """Ends running generations with an error; a later `signatory` loads the engine again."""
+        # Without the lock: whoever ends a node does not wait until a model is loaded.
+        running, self._signatory = self._signatory, None
+        if running is not None:
+            running.engine.interrupt()
+
+
+def embedded() -> Engine:
+    """The embedded model.
+
+    Raises
+    ------
+    InferenceError : its weights are not on this machine; nothing is downloaded behind a user's back.
+    """
+    from zerog.inference.weights import SMOLLM2, fetch, find
+
+    if find(SMOLLM2) is None:
+        raise InferenceError(f"{SMOLLM2.name} is not on this machine", hint="run: zerog infer fetch")
+    from zerog.inference.engines.llama_cpp import LlamaCppEngine
+
+    return LlamaCppEngine(fetch(SMOLLM2))
