@@ -238,3 +238,172 @@ fn number_of(status: TcbStatus) -> u8 {
         TcbStatus::TDRelaunchAdvisedConfigurationNeeded => 8,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use alloy_primitives::hex;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    macro_rules! sample {
+        ($name:literal) => {
+            (
+                include_bytes!(concat!("../../../tests/data/attestation/", $name, ".bin")).as_slice(),
+                include_bytes!(concat!("../../../tests/data/attestation/", $name, "_collateral.json")).as_slice(),
+            )
+        };
+    }
+    const TDX: (&[u8], &[u8]) = sample!("tdx_quote");
+    const SGX: (&[u8], &[u8]) = sample!("sgx_quote");
+    const OUTDATED: (&[u8], &[u8]) = sample!("tdx_quote_outdated");
+    const MINTED: (&[u8], &[u8]) = sample!("mock_quote");
+    /// 2025-06-20, noon.
+    const NOW: u64 = 1_750_420_800;
+    const FEBRUARY: u64 = 1_771_500_000;
+    /// Offset of the report data in a TDX quote of version 4.
+    const REPORT_DATA: usize = 48 + 520;
+
+    fn reason((quote, collateral): (&[u8], &[u8]), now: u64) -> String {
+        verify(quote, collateral, now).unwrap_err()
+    }
+
+    #[test]
+    fn a_real_tdx_quote_is_up_to_date_on_its_day() {
+        let verdict = verify(TDX.0, TDX.1, NOW).unwrap();
+        assert_eq!(verdict.status, 0);
+        assert_eq!(verdict.report_data, TDX.0[REPORT_DATA..REPORT_DATA + 64]);
+        let measured = [&TDX.0[48 + 136..48 + 184], &TDX.0[48 + 328..48 + 472]].concat();
+        assert_eq!(verdict.measurement, keccak256(measured));
+        assert_eq!(verdict.expires, 1_752_919_235);
+    }
+
+    #[test]
+    fn a_real_sgx_quote_has_its_own_status() {
+        let verdict = verify(SGX.0, SGX.1, NOW).unwrap();
+        assert_eq!(verdict.status, 3); // ConfigurationAndSWHardeningNeeded
+        assert_eq!(&verdict.report_data[..12], b"Hello, world");
+    }
+
+    #[test]
+    fn an_outdated_platform_is_refused() {
+        assert_eq!(reason(OUTDATED, FEBRUARY), "No matching TCB level found");
+    }
+
+    #[test]
+    fn collateral_has_its_time() {
+        assert_eq!(reason(TDX, NOW + 60 * 86_400), "TCBInfo expired");
+        assert_eq!(reason(TDX, NOW - 60 * 86_400), "TCBInfo issue date is in the future");
+        assert!(reason(MINTED, NOW + 60 * 86_400).contains("CrlExpired"));
+    }
+
+    #[test]
+    fn a_flipped_bit_of_the_report_data_is_noticed() {
+        let mut quote = TDX.0.to_vec();
+        quote[REPORT_DATA] ^= 1;
+        assert_eq!(reason((&quote, TDX.1), NOW), "ISV enclave report signature is invalid");
+    }
+
+    #[test]
+    fn a_mock_quote_is_marked() {
+        let verdict = verify(MINTED.0, MINTED.1, NOW).unwrap();
+        assert_eq!(verdict.status, MOCK);
+        assert_eq!(verdict.report_data[..20], [0x11; 20]);
+    }
+
+    #[test]
+    fn a_real_quote_gains_nothing_from_mock_collateral_nor_the_other_way() {
+        assert!(verify(TDX.0, MINTED.1, NOW).is_err());
+        assert!(verify(MINTED.0, TDX.1, NOW).is_err());
+    }
+
+    #[test]
+    fn limits_hold_before_anything_is_decoded() {
+        assert_eq!(reason((&[0; MAX_QUOTE + 1], b""), NOW), "the quote has 16385 bytes, more than 16384");
+        assert_eq!(reason((b"", &[0; MAX_COLLATERAL + 1]), NOW), "the collateral has 65537 bytes, more than 65536");
+    }
+
+    #[test]
+    fn collateral_has_exactly_its_members() {
+        let text = std::str::from_utf8(MINTED.1).unwrap();
+        let extra = text.replacen('{', r#"{"more":1,"#, 1);
+        let missing = text.replacen("root_ca_crl", "root_ca_crt", 1);
+        let twice = text.replacen('{', r#"{"tcb_info":"","#, 1);
+        let prefixed = text.replacen(r#""pck_crl":""#, r#""pck_crl":"0x"#, 1);
+        for (bad, part) in [
+            (extra, "unknown field"),
+            (missing, "unknown field"),
+            (twice, "duplicate field"),
+            (prefixed, "pck_crl is not hexadecimal"),
+            (format!("{text} {{}}"), "trailing characters"),
+            ("{}".to_owned(), "missing field"),
+            (String::new(), "EOF"),
+        ] {
+            let reason = reason((MINTED.0, bad.as_bytes()), NOW);
+            assert!(reason.starts_with("collateral: ") && reason.contains(part), "{reason}");
+        }
+    }
+
+    #[test]
+    fn long_chains_are_refused_unread() {
+        let chain = "-----BEGIN CERTIFICATE-----\\n".repeat(4);
+        let text = std::str::from_utf8(MINTED.1).unwrap();
+        let long = text.replacen(r#""tcb_info_issuer_chain":""#, &format!(r#""tcb_info_issuer_chain":"{chain}"#), 1);
+        assert_eq!(reason((MINTED.0, long.as_bytes()), NOW), "a chain of 6 certificates, more than 3");
+    }
+
+    #[test]
+    fn only_zeros_may_follow_a_quote() {
+        let padded = [MINTED.0, &[0; 9]].concat();
+        assert!(verify(&padded, MINTED.1, NOW).is_ok());
+        let trailed = [MINTED.0, &[0, 1]].concat();
+        assert_eq!(reason((&trailed, MINTED.1), NOW), "bytes behind the quote");
+    }
+
+    #[test]
+    fn an_answer_is_abi_encoded() {
+        let verdict = Verdict { status: 0x81, measurement: B256::repeat_byte(2), report_data: [3; 64], expires: 4 };
+        let (plain, long) = (verdict.encode(false), verdict.encode(true));
+        assert_eq!((plain.len(), long.len()), (6 * 32, 7 * 32));
+        assert_eq!((plain[31], plain[95], long[95], long[127]), (0x81, 96, 128, 4));
+        assert_eq!(plain[128..], [3; 64]);
+        assert_eq!(long[160..], [3; 64]);
+        let error = refusal(&"ä".repeat(200));
+        assert_eq!(error[..4], hex!("23e1e931"));
+        assert_eq!((error.len(), error[67]), (4 + 64 + 256, 0)); // 256 bytes: the length's last byte is zero
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(300))]
+
+        #[test]
+        fn bent_quotes_are_refused_without_a_panic(at in 0usize..4087, bit in 0u8..8, cut in 0usize..4087) {
+            let mut quote = MINTED.0.to_vec();
+            quote[at] ^= 1 << bit;
+            // A changed letter case or line break of the nested PEM text may leave the certificate as it was.
+            if let Ok(verdict) = verify(&quote, MINTED.1, NOW) {
+                prop_assert_eq!(verdict, verify(MINTED.0, MINTED.1, NOW).unwrap());
+            }
+            prop_assert!(verify(&MINTED.0[..cut], MINTED.1, NOW).is_err());
+        }
+
+        #[test]
+        fn bent_collateral_never_changes_the_verdict(at in 0usize..7409, byte in any::<u8>(), cut in 0usize..7409) {
+            let mut collateral = MINTED.1.to_vec();
+            collateral[at] = byte;
+            if let Ok(verdict) = verify(MINTED.0, &collateral, NOW) {
+                prop_assert_eq!(verdict, verify(MINTED.0, MINTED.1, NOW).unwrap());
+            }
+            prop_assert!(verify(MINTED.0, &MINTED.1[..cut], NOW).is_err());
+        }
+
+        #[test]
+        fn noise_is_refused(quote in prop::collection::vec(any::<u8>(), 0..5000), version in 3u8..6, kind in any::<bool>()) {
+            let mut quote = quote;
+            if quote.len() > 8 {
+                quote[..8].copy_from_slice(&[version, 0, 2, 0, if kind { 0x81 } else { 0 }, 0, 0, 0]);
+            }
+            prop_assert!(verify(&quote, MINTED.1, NOW).is_err());
+        }
+    }
+}

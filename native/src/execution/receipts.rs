@@ -284,3 +284,31 @@ fn digest(receipt: &[u8], chain_id: u64) -> B256 {
     let structure = keccak256([RECEIPT_TYPEHASH.as_slice(), receipt].concat());
     keccak256([&[0x19, 0x01], separator.as_slice(), structure.as_slice()].concat())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hashes_are_those_of_the_types() {
+        let receipt = "InferenceReceipt(bytes32 requestId,address requester,address provider,bytes32 modelId,\
+bytes32 engineId,bytes32 inputHash,bytes32 outputHash,bytes32 paramsHash,bytes32 traceRoot,bytes32 dataRoot,\
+uint32 promptTokens,uint32 outputTokens,uint64 issuedAt,uint64 deadline,uint8 tier,bytes32 evidenceHash)";
+        assert_eq!(keccak256(receipt), RECEIPT_TYPEHASH);
+        let domain = "EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)";
+        assert_eq!(keccak256(domain), DOMAIN_TYPEHASH);
+        assert_eq!(keccak256("ProofOfInference"), NAME_HASH);
+        assert_eq!(keccak256("1"), VERSION_HASH);
+    }
+
+    #[test]
+    fn the_empty_receipt_has_the_digest_of_the_vectors() {
+        let expected = b256!("ce5371d573798ead38ea30fb19d7f93f8fc4d1d48a9cc1f72142042b9ed53f43");
+        assert_eq!(digest(&[0; RECEIPT_WORDS * 32], 31337), expected);
+    }
+
+    #[test]
+    fn no_call_costs_more_than_ten_thousand() {
+        assert_eq!(BASE_GAS + 9 * COLD_SLOT_GAS, 9_800);
+    }
+}

@@ -16,11 +16,13 @@ from zerog.contracts.storage_genesis import PORA_MINE, STORAGE_PREDEPLOYS, stora
 VALIDATION_REGISTRY = "0x0000000000000000000000000000000000007000"
 INFERENCE_REGISTRY = "0x0000000000000000000000000000000000007001"
 INFERENCE_GATE = "0x0000000000000000000000000000000000007002"
+TEE_ATTESTATION = "0x0000000000000000000000000000000000007005"
 
 PREDEPLOYS: dict[str, str] = {
     "ValidationRegistry": VALIDATION_REGISTRY,
     "InferenceRegistry": INFERENCE_REGISTRY,
     "InferenceGate": INFERENCE_GATE,
+    "TeeAttestation": TEE_ATTESTATION,
     **STORAGE_PREDEPLOYS,
 }
 """What the banner calls each contract, and its address."""
@@ -36,6 +38,10 @@ AUDIT_WINDOW = 5
 MAX_CALLBACK_GAS = 2_000_000
 AUDIT_QUORUM = 3
 """Good votes that make an output AUDITED."""
+TEE_VALIDITY = 30 * 86_400
+"""Seconds for which a quote admits a signer; its collateral may end before."""
+MOCK_MEASUREMENT = "0x7f55caa6540b26ee9810b97e3e4760c43470d186cb86f33b69dfd663fc4eef08"
+"""Image of the mock quotes that `zerog.inference.attestation.mock` mints; admitted where mock quotes are."""
 
 _ADMIN_ROLE = 0
 _EXACT_CLASS = 1
@@ -97,7 +103,9 @@ _DOMAINS: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
 )
 
 
-def genesis_alloc(chain_id: int, *, administrator: str, keccak256: Keccak) -> dict[str, dict[str, Any]]:
+def genesis_alloc(
+    chain_id: int, *, administrator: str, keccak256: Keccak, mock_quotes: bool = False
+) -> dict[str, dict[str, Any]]:
     """Accounts of the predeploys in geth's ``alloc`` format, by 0x-address.
 
     Parameters
@@ -105,12 +113,14 @@ def genesis_alloc(chain_id: int, *, administrator: str, keccak256: Keccak) -> di
     chain_id : id of the chain. The contracts read it from the chain; the state is equal for all.
     administrator : 0x-address that administers parameters, engines and slashing.
     keccak256 : the hash function; passed in because this package stands below the native engine.
+    mock_quotes : whether quotes from the mock root, whose key is public, admit signers to tier TEE.
     """
     admin = int(administrator, 16)
     storages = {
         "ValidationRegistry": _validation_registry(keccak256, admin),
         "InferenceRegistry": _inference_registry(keccak256, admin),
         "InferenceGate": _inference_gate(keccak256, admin),
+        "TeeAttestation": _tee_attestation(keccak256, admin, mock_quotes),
     }
     accounts: dict[str, dict[str, Any]] = {
         PREDEPLOYS[name]: {
@@ -178,6 +188,16 @@ def _inference_gate(keccak256: Keccak, admin: int) -> Slots:
     slots[contract.slot("parameters")] = packed(
         (REQUEST_TIMEOUT, 8), (AUDIT_WINDOW, 8), (MAX_CALLBACK_GAS, 8), (AUDIT_QUORUM, 1)
     )
+    return slots
+
+
+def _tee_attestation(keccak256: Keccak, admin: int, mock_quotes: bool) -> Slots:
+    contract = artifact("TeeAttestation")
+    slots = _role(keccak256, contract.slot("_roles"), _ADMIN_ROLE, admin)
+    slots[contract.slot("policy")] = packed((TEE_VALIDITY, 8), (0, 1), (int(mock_quotes), 1))
+    if mock_quotes:
+        allowed = contract.slot("isAllowed")
+        slots[mapping_slot(keccak256, allowed, int(MOCK_MEASUREMENT, 16))] = 1
     return slots
 
 
