@@ -76,6 +76,7 @@ $(STAMP)/inference: pyproject.toml | $(STAMP) $(STAMP)/native
 
 $(STAMP)/test: pyproject.toml | $(STAMP) $(STAMP)/native
 	$(BIN)/python .ci/extras.py test | xargs -d '\n' $(BIN)/pip install -q
+	$(BIN)/python .ci/extras.py zk | xargs -d '\n' $(BIN)/pip install -q
 	@touch $@
 
 $(STAMP)/bench: pyproject.toml | $(STAMP)

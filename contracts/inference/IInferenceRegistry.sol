@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.26;
 
-import {InferenceReceipt, AuditVote} from "./InferenceTypes.sol";
+import {InferenceReceipt} from "./InferenceTypes.sol";
 
 /// @title What gates and consumers need of the inference registry
 interface IInferenceRegistry {
@@ -38,6 +38,12 @@ interface IInferenceRegistry {
     /// @notice Whether the model is registered.
     function isModel(bytes32 modelId) external view returns (bool);
 
-    /// @notice EIP-712 digest of a vote in the domain of this registry.
-    function hashVote(AuditVote calldata vote) external view returns (bytes32);
+    /// @notice What is kept of a receipt. Reverts for an unknown one.
+    /// @return provider Account whose stake stands behind it.
+    /// @return blockNumber Block in which the receipt became known.
+    /// @return tier Tier reached.
+    /// @return condemned Whether an audit found it wrong or undocumented.
+    function receiptOf(
+        bytes32 receiptHash
+    ) external view returns (address provider, uint64 blockNumber, uint8 tier, bool condemned);
 }

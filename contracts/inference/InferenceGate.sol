@@ -5,14 +5,15 @@ import {AccessControl} from "@openzeppelin/contracts/access/AccessControl.sol";
 import {Address} from "@openzeppelin/contracts/utils/Address.sol";
 import {Nonces} from "@openzeppelin/contracts/utils/Nonces.sol";
 import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
-import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
 import {EnumerableSet} from "@openzeppelin/contracts/utils/structs/EnumerableSet.sol";
 import {Predeploys} from "../Predeploys.sol";
+import {IInferenceAudit} from "./IInferenceAudit.sol";
 import {IInferenceConsumer} from "./IInferenceConsumer.sol";
+import {IInferenceGate} from "./IInferenceGate.sol";
 import {IInferenceRegistry} from "./IInferenceRegistry.sol";
 import {IProofOfInferenceErrors} from "./IProofOfInferenceErrors.sol";
 import {
-    AuditVote,
+    AuditState,
     InferenceReceipt,
     ProofOfInference,
     SamplingParams,
@@ -22,11 +23,11 @@ import {
 /// @title Gate between contracts and AI: request, proven answer, callback
 /// @notice A contract asks with {requestInference}; a provider answers with {fulfill}; the gate hands the output to the
 /// contract only after the registry has verified the signed receipt and the tier is at least the one asked for. An
-/// output of a lower tier waits until audit raises it. Without an answer by the deadline the fee goes back and the
-/// assigned provider leaves the queue.
+/// output of a lower tier waits until its window has passed or verifiers have confirmed it. Without an answer by the
+/// deadline the fee goes back and the assigned provider leaves the queue.
 /// @dev Predeploy without constructor: administrator and parameters are genesis storage. All payments are credits
 /// that {withdraw} pays out; a consumer can therefore block neither its provider nor anybody else.
-contract InferenceGate is IProofOfInferenceErrors, AccessControl, Nonces, ReentrancyGuardTransient {
+contract InferenceGate is IInferenceGate, IProofOfInferenceErrors, AccessControl, Nonces, ReentrancyGuardTransient {
     using EnumerableSet for EnumerableSet.AddressSet;
 
     /// @notice Life of a request.
@@ -40,19 +41,17 @@ contract InferenceGate is IProofOfInferenceErrors, AccessControl, Nonces, Reentr
         Refunded
     }
 
-    /// @notice A request as the gate stores it.
+    /// @notice A request.
     /// @param requester Contract or account that asked.
     /// @param deadline Unix seconds until which it can be fulfilled.
     /// @param minTier Least tier for the callback.
     /// @param state Where the request stands.
     /// @param tier Tier reached; meaningful from `Parked` on.
-    /// @param goodVotes Verifiers that voted good.
     /// @param provider Assigned provider, from fulfilment on the one that answered; zero: anybody may answer.
     /// @param gasLimit Gas of the callback.
-    /// @param fulfilledAt Block of fulfilment.
-    /// @param fee Wei for the provider.
+    /// @param fee Wei for the provider; the audit's share is in it unless it was paid out before delivery.
     /// @param modelId Model asked for.
-    /// @param inputHash keccak256 of the input.
+    /// @param inputHash keccak256 of the input; zero once answered, the receipt commits to it.
     /// @param paramsHash Struct hash of the sampling parameters.
     /// @param receiptHash Receipt that answered; zero before.
     struct Request {
@@ -61,10 +60,8 @@ contract InferenceGate is IProofOfInferenceErrors, AccessControl, Nonces, Reentr
         uint8 minTier;
         State state;
         uint8 tier;
-        uint8 goodVotes;
         address provider;
         uint64 gasLimit;
-        uint64 fulfilledAt;
         uint256 fee;
         bytes32 modelId;
         bytes32 inputHash;
@@ -72,20 +69,36 @@ contract InferenceGate is IProofOfInferenceErrors, AccessControl, Nonces, Reentr
         bytes32 receiptHash;
     }
 
+    /// @dev A request in five words. `commitment` is the input's hash until the answer, then the receipt's.
+    struct Stored {
+        address requester;
+        uint96 fee;
+        address provider;
+        uint40 deadline;
+        uint24 gasLimit;
+        uint8 minTier;
+        State state;
+        uint8 tier;
+        bool sharePaid;
+        bytes32 modelId;
+        bytes32 commitment;
+        bytes32 paramsHash;
+    }
+
     /// @notice Tunable numbers.
     /// @param requestTimeout Seconds from request to deadline.
     /// @param auditWindow Blocks in which a parked output can be objected to.
     /// @param maxCallbackGas Largest gas of a callback.
-    /// @param auditQuorum Good votes that make an output AUDITED.
+    /// @param auditSharePpm Millionths of a fee that pay for audits.
+    /// @param auditFee Least fee of a request for AUDITED, in wei.
     struct Parameters {
         uint64 requestTimeout;
         uint64 auditWindow;
         uint64 maxCallbackGas;
-        uint8 auditQuorum;
+        uint32 auditSharePpm;
+        uint128 auditFee;
     }
 
-    /// @notice May vote on parked outputs.
-    bytes32 public constant VERIFIER_ROLE = keccak256("VERIFIER_ROLE");
     /// @notice Largest input in bytes.
     uint256 public constant MAX_INPUT_SIZE = 32_768;
     /// @notice Largest output in bytes.
@@ -94,20 +107,24 @@ contract InferenceGate is IProofOfInferenceErrors, AccessControl, Nonces, Reentr
     uint32 public constant MAX_TOKENS = 4_096;
     /// @notice Providers that one request looks at before it is left open to all.
     uint256 public constant MAX_PROBES = 8;
+    /// @notice Longest time for an answer, in seconds.
+    uint256 internal constant MAX_TIMEOUT = 30 days;
+    /// @notice Longest window of objections, in blocks.
+    uint256 internal constant MAX_WINDOW = 1_000_000;
+    /// @notice Largest share of a fee that pays for audits, in millionths.
+    uint256 internal constant MAX_AUDIT_SHARE = 500_000;
+    /// @dev Stored tier of a request without an answer.
+    uint8 private constant UNANSWERED = type(uint8).max;
     /// @dev Bytes of a revert reason that are kept.
     uint256 private constant MAX_REASON_SIZE = 256;
     /// @dev Gas that must remain after a callback: bookkeeping, and per word of output what storing it costs.
     uint256 private constant RESERVE_GAS = 80_000;
     uint256 private constant RESERVE_GAS_PER_WORD = 23_000;
-    uint8 private constant VERDICT_GOOD = 1;
-    uint8 private constant VERDICT_BAD = 2;
-    uint8 private constant VERDICT_UNAVAILABLE = 3;
 
     /// @notice Current parameters.
     Parameters public parameters;
-    mapping(bytes32 requestId => Request request) private _requests;
+    mapping(bytes32 requestId => Stored request) private _requests;
     mapping(bytes32 requestId => bytes output) private _outputs;
-    mapping(bytes32 requestId => mapping(address verifier => bool voted)) private _voted;
     mapping(bytes32 receiptHash => bytes32 requestId) private _requestOfReceipt;
     mapping(bytes32 modelId => EnumerableSet.AddressSet providers) private _queues;
     mapping(bytes32 modelId => uint256 position) private _cursors;
@@ -135,8 +152,9 @@ contract InferenceGate is IProofOfInferenceErrors, AccessControl, Nonces, Reentr
     event InferenceParked(bytes32 indexed requestId, bytes32 indexed receiptHash, uint8 tier, uint8 minTier);
     event InferenceDelivered(bytes32 indexed requestId, bytes32 indexed receiptHash, uint8 tier);
     event CallbackFailed(bytes32 indexed requestId, bytes reason);
-    event Voted(bytes32 indexed requestId, address indexed verifier, uint8 verdict, uint32 badIndex);
-    event InferenceDisputed(bytes32 indexed requestId, bytes32 indexed receiptHash, address indexed verifier);
+    event InferenceDeclined(bytes32 indexed requestId, address indexed provider);
+    event InferenceDisputed(bytes32 indexed requestId, bytes32 indexed receiptHash);
+    event AuditShareCollected(bytes32 indexed receiptHash, uint256 amount);
     event InferenceRefunded(bytes32 indexed requestId, address indexed requester, uint256 fee);
     event QueueJoined(bytes32 indexed modelId, address indexed provider);
     event QueueLeft(bytes32 indexed modelId, address indexed provider);
@@ -164,10 +182,12 @@ contract InferenceGate is IProofOfInferenceErrors, AccessControl, Nonces, Reentr
     error RetryFailed(bytes32 requestId, bytes reason);
     error NotRefundable(bytes32 requestId, State state);
     error DeadlineNotPassed(uint64 deadline, uint256 nowSeconds);
-    error VerdictUnknown(uint8 verdict);
-    error VerifierUnknown(address verifier);
-    error VoteBadSignature();
-    error AlreadyVoted(bytes32 requestId, address verifier);
+    error FeeBelowAuditCost(uint256 given, uint256 required);
+    error FeeTooHigh(uint256 given, uint256 limit);
+    error AuditOpen(bytes32 receiptHash, AuditState state);
+    error AuditInconclusive(bytes32 receiptHash);
+    error NotAuditContract(address caller);
+    error ParametersOutOfRange();
     error NothingToWithdraw(address account);
     error ProviderNotEligible(address provider);
     error AlreadyQueued(bytes32 modelId, address provider);
@@ -194,6 +214,10 @@ contract InferenceGate is IProofOfInferenceErrors, AccessControl, Nonces, Reentr
         if (!_registry().isModel(modelId)) revert PoIUnknownModel();
         if (input.length > MAX_INPUT_SIZE) revert InputTooLarge(input.length, MAX_INPUT_SIZE);
         if (minTier > Tier.NATIVE) revert TierUnknown(minTier);
+        if (msg.value > type(uint96).max) revert FeeTooHigh(msg.value, type(uint96).max);
+        if (minTier == Tier.AUDITED && msg.value < parameters.auditFee) {
+            revert FeeBelowAuditCost(msg.value, parameters.auditFee);
+        }
         if (gasLimit > parameters.maxCallbackGas) revert CallbackGasTooHigh(gasLimit, parameters.maxCallbackGas);
         if (params.maxTokens == 0 || params.maxTokens > MAX_TOKENS) {
             revert TokensOutOfRange(params.maxTokens, MAX_TOKENS);
@@ -211,16 +235,17 @@ contract InferenceGate is IProofOfInferenceErrors, AccessControl, Nonces, Reentr
         SamplingParams memory settled = params;
         if (settled.sampler == 1) settled.seed = ProofOfInference.seed(requestId, bytes32(block.prevrandao));
 
-        Request storage request = _requests[requestId];
+        Stored storage request = _requests[requestId];
         request.requester = msg.sender;
-        request.deadline = uint64(block.timestamp) + parameters.requestTimeout;
+        request.fee = uint96(msg.value);
+        request.deadline = uint40(block.timestamp + parameters.requestTimeout);
         request.minTier = minTier;
         request.state = State.Open;
+        request.tier = UNANSWERED;
         request.provider = _nextProvider(modelId);
-        request.gasLimit = gasLimit;
-        request.fee = msg.value;
+        request.gasLimit = uint24(gasLimit);
         request.modelId = modelId;
-        request.inputHash = keccak256(input);
+        request.commitment = keccak256(input);
         request.paramsHash = ProofOfInference.hashStruct(settled);
         emit InferenceRequested(
             requestId,
@@ -249,7 +274,7 @@ contract InferenceGate is IProofOfInferenceErrors, AccessControl, Nonces, Reentr
         bytes calldata output
     ) external nonReentrant {
         bytes32 requestId = receipt.requestId;
-        Request storage request = _requests[requestId];
+        Stored storage request = _requests[requestId];
         uint8 minTier = request.minTier;
         // Audit can lift an output up to AUDITED; evidence of a higher tier must be there now.
         uint8 needed = minTier > Tier.AUDITED ? minTier : Tier.SIGNED;
@@ -258,8 +283,7 @@ contract InferenceGate is IProofOfInferenceErrors, AccessControl, Nonces, Reentr
 
         request.provider = receipt.provider;
         request.tier = tier;
-        request.receiptHash = receiptHash;
-        request.fulfilledAt = uint64(block.number);
+        request.commitment = receiptHash;
         emit InferenceFulfilled(requestId, receipt.provider, receiptHash, tier, output);
         if (tier >= minTier) {
             _deliver(requestId, request, output);
@@ -271,80 +295,97 @@ contract InferenceGate is IProofOfInferenceErrors, AccessControl, Nonces, Reentr
         emit InferenceParked(requestId, receiptHash, tier, minTier);
     }
 
-    /// @notice Votes on a parked output. Any objection stops it; only good votes let it rise to AUDITED.
-    /// @param vote Vote of a verifier that holds {VERIFIER_ROLE} and is not the provider.
-    /// @param signature The verifier's signature in the domain of the registry.
-    function attest(AuditVote calldata vote, bytes calldata signature) external {
-        bytes32 requestId = _requestOfReceipt[vote.receiptHash];
-        Request storage request = _requests[requestId];
-        if (request.state != State.Parked) revert NotParked(requestId, request.state);
-        if (vote.verdict < VERDICT_GOOD || vote.verdict > VERDICT_UNAVAILABLE) revert VerdictUnknown(vote.verdict);
-        if (!hasRole(VERIFIER_ROLE, vote.verifier) || vote.verifier == request.provider) {
-            revert VerifierUnknown(vote.verifier);
-        }
-        (address signer, ECDSA.RecoverError failure, ) = ECDSA.tryRecoverCalldata(
-            _registry().hashVote(vote),
-            signature
-        );
-        if (failure != ECDSA.RecoverError.NoError || signer != vote.verifier) revert VoteBadSignature();
-        if (_voted[requestId][signer]) revert AlreadyVoted(requestId, signer);
-        _voted[requestId][signer] = true;
-        emit Voted(requestId, signer, vote.verdict, vote.badIndex);
-        if (vote.verdict == VERDICT_GOOD) {
-            ++request.goodVotes;
-            return;
-        }
-        request.state = State.Disputed;
-        emit InferenceDisputed(requestId, vote.receiptHash, signer);
+    /// @notice Hands an assigned request back: anybody may answer it now. Costs the provider nothing.
+    /// @param requestId Open request that is assigned to the caller.
+    function decline(bytes32 requestId) external {
+        Stored storage request = _requests[requestId];
+        if (request.state != State.Open) revert RequestNotOpen(requestId, request.state);
+        if (request.provider != msg.sender) revert ProviderMismatch(request.provider, msg.sender);
+        if (block.timestamp > request.deadline) revert PoIExpired();
+        request.provider = address(0);
+        emit InferenceDeclined(requestId, msg.sender);
     }
 
-    /// @notice Delivers a parked output once audit has lifted it to the tier asked for.
+    /// @notice Delivers a parked output once its window or its audit has lifted it to the tier asked for; one that was
+    /// condemned becomes refundable.
     /// @param requestId Request whose output is parked.
     function finalize(bytes32 requestId) external nonReentrant {
-        Request storage request = _requests[requestId];
+        Stored storage request = _requests[requestId];
         if (request.state != State.Parked) revert NotParked(requestId, request.state);
-        uint8 tier = _auditedTier(request);
-        if (tier < request.minTier) revert PoITierTooLow();
+        bytes32 receiptHash = request.commitment;
+        (, uint64 fulfilledAt, uint8 tier, bool condemned) = _registry().receiptOf(receiptHash);
+        if (condemned) {
+            request.state = State.Disputed;
+            emit InferenceDisputed(requestId, receiptHash);
+            return;
+        }
+        if (tier < request.minTier) {
+            if (request.minTier != Tier.OPTIMISTIC) revert PoITierTooLow();
+            uint256 windowEnd = uint256(fulfilledAt) + parameters.auditWindow;
+            if (block.number < windowEnd) revert WindowOpen(windowEnd);
+            AuditState audit = _auditState(receiptHash);
+            if (_isOpen(audit)) revert AuditOpen(receiptHash, audit);
+            if (audit == AuditState.Inconclusive) revert AuditInconclusive(receiptHash);
+            tier = Tier.OPTIMISTIC;
+            _registry().raiseTier(receiptHash, tier);
+        }
         request.tier = tier;
-        _registry().raiseTier(request.receiptHash, tier);
         _deliver(requestId, request, _outputs[requestId]);
     }
 
     /// @notice Calls a consumer again whose callback failed. Reverts when it fails again; the output stays.
     /// @param requestId Request in state `CallbackFailed`.
     function retry(bytes32 requestId) external nonReentrant {
-        Request storage request = _requests[requestId];
+        Stored storage request = _requests[requestId];
         if (request.state != State.CallbackFailed) revert NothingToRetry(requestId, request.state);
         bytes memory output = _outputs[requestId];
         request.state = State.Delivered;
         delete _outputs[requestId];
         (bool success, bytes memory reason) = _callback(requestId, request, output);
         if (!success) revert RetryFailed(requestId, reason);
-        emit InferenceDelivered(requestId, request.receiptHash, request.tier);
+        emit InferenceDelivered(requestId, request.commitment, request.tier);
     }
 
     // ---------------------------------------------------------------- money
 
-    /// @notice Gives the fee of an unanswered or disputed request back to its requester, as a credit.
-    /// @dev An output parked for OPTIMISTIC always becomes deliverable, and one that was audited already is: neither is
-    /// refunded, else a requester could read the output and take the fee back.
-    /// @param requestId Request whose deadline has passed.
+    /// @notice Gives the fee of an unanswered, condemned or unaudited request back to its requester, as a credit.
+    /// @dev A condemned output is refunded at once, as is one whose audit came to no conclusion; an unanswered request and
+    /// one for whose audit nobody was drawn after the deadline. An output that is deliverable or still being audited is
+    /// never refunded, else a requester could read it and take the fee back.
+    /// @param requestId Request.
     function refund(bytes32 requestId) external {
-        Request storage request = _requests[requestId];
+        Stored storage request = _requests[requestId];
         State state = request.state;
-        bool refundable = state == State.Open ||
-            state == State.Disputed ||
-            (state == State.Parked && request.minTier > Tier.OPTIMISTIC && !_isAudited(request));
-        if (!refundable) revert NotRefundable(requestId, state);
-        if (block.timestamp <= request.deadline) revert DeadlineNotPassed(request.deadline, block.timestamp);
-        request.state = State.Refunded;
-        _credits[request.requester] += request.fee;
-        delete _outputs[requestId];
-        // Silence costs the provider its place in the queue; having answered does not.
-        if (state == State.Open && _queues[request.modelId].remove(request.provider)) {
-            emit QueueLeft(request.modelId, request.provider);
+        if (!_refundableAtOnce(requestId, request)) {
+            if (block.timestamp <= request.deadline) revert DeadlineNotPassed(request.deadline, block.timestamp);
         }
-        emit InferenceRefunded(requestId, request.requester, request.fee);
+        uint256 fee = request.fee;
+        request.state = State.Refunded;
+        _credits[request.requester] += fee;
+        delete _outputs[requestId];
+        emit InferenceRefunded(requestId, request.requester, fee);
+        // Silence costs the provider its place in the queue and a little stake; having answered does not.
+        address provider = request.provider;
+        if (state != State.Open || provider == address(0)) return;
+        if (_queues[request.modelId].remove(provider)) emit QueueLeft(request.modelId, provider);
+        if (address(_audit()).code.length > 0) _audit().missedDeadline(provider, requestId);
+    }
+
+    /// @inheritdoc IInferenceGate
+    function collectAuditShare(bytes32 receiptHash) external nonReentrant returns (uint256 amount) {
+        if (msg.sender != address(_audit())) revert NotAuditContract(msg.sender);
+        Stored storage request = _requests[_requestOfReceipt[receiptHash]];
+        amount = _credits[msg.sender];
+        if (request.state == State.Parked && !request.sharePaid) {
+            uint256 share = _auditShare(request.fee);
+            request.sharePaid = true;
+            request.fee -= uint96(share);
+            amount += share;
+        }
+        if (amount == 0) return 0;
+        _credits[msg.sender] = 0;
+        emit AuditShareCollected(receiptHash, amount);
+        Address.sendValue(payable(msg.sender), amount);
     }
 
     /// @notice Pays `account` what the gate owes it. Anybody may call; the money goes to `account`.
@@ -386,7 +427,34 @@ contract InferenceGate is IProofOfInferenceErrors, AccessControl, Nonces, Reentr
 
     /// @notice A request as it stands.
     function requestOf(bytes32 requestId) external view returns (Request memory) {
-        return _requests[requestId];
+        Stored storage stored = _requests[requestId];
+        bool answered = stored.tier != UNANSWERED;
+        return
+            Request({
+                requester: stored.requester,
+                deadline: stored.deadline,
+                minTier: stored.minTier,
+                state: stored.state,
+                tier: answered ? stored.tier : 0,
+                provider: stored.provider,
+                gasLimit: stored.gasLimit,
+                fee: stored.fee,
+                modelId: stored.modelId,
+                inputHash: answered ? bytes32(0) : stored.commitment,
+                paramsHash: stored.paramsHash,
+                receiptHash: answered ? stored.commitment : bytes32(0)
+            });
+    }
+
+    /// @notice Request whose parked or once parked output a receipt answers; zero for any other.
+    function requestOfReceipt(bytes32 receiptHash) external view returns (bytes32) {
+        return _requestOfReceipt[receiptHash];
+    }
+
+    /// @inheritdoc IInferenceGate
+    function requiresAudit(bytes32 receiptHash) external view returns (bool) {
+        Stored storage request = _requests[_requestOfReceipt[receiptHash]];
+        return request.state == State.Parked && request.minTier == Tier.AUDITED;
     }
 
     /// @notice Output that waits for {finalize} or {retry}; empty otherwise.
@@ -396,14 +464,63 @@ contract InferenceGate is IProofOfInferenceErrors, AccessControl, Nonces, Reentr
 
     /// @notice Sets the parameters for later requests.
     function setParameters(Parameters calldata newParameters) external onlyRole(DEFAULT_ADMIN_ROLE) {
+        bool sane = newParameters.maxCallbackGas <= type(uint24).max &&
+            newParameters.requestTimeout <= MAX_TIMEOUT &&
+            newParameters.auditWindow <= MAX_WINDOW &&
+            newParameters.auditSharePpm <= MAX_AUDIT_SHARE;
+        if (!sane) revert ParametersOutOfRange();
         parameters = newParameters;
         emit ParametersSet(newParameters);
     }
 
     // ---------------------------------------------------------------- internals
 
-    function _registry() private pure returns (IInferenceRegistry) {
+    /// @dev Registry of this gate; a deployment elsewhere names its own.
+    function _registry() internal view virtual returns (IInferenceRegistry) {
         return IInferenceRegistry(Predeploys.INFERENCE_REGISTRY);
+    }
+
+    /// @dev Audit contract of this gate; without code there, nothing is audited.
+    function _audit() internal view virtual returns (IInferenceAudit) {
+        return IInferenceAudit(Predeploys.INFERENCE_AUDIT);
+    }
+
+    function _auditState(bytes32 receiptHash) private view returns (AuditState) {
+        IInferenceAudit audit = _audit();
+        return address(audit).code.length == 0 ? AuditState.None : audit.stateOf(receiptHash);
+    }
+
+    function _isOpen(AuditState state) private pure returns (bool) {
+        return
+            state == AuditState.Committing || state == AuditState.Revealing || state == AuditState.Escalated;
+    }
+
+    /// @dev False: only after the deadline. Reverts when it cannot be refunded at all.
+    function _refundableAtOnce(bytes32 requestId, Stored storage request) private view returns (bool) {
+        State state = request.state;
+        if (state == State.Disputed) return true;
+        if (state == State.Open) return false;
+        if (state != State.Parked) revert NotRefundable(requestId, state);
+        (, , uint8 tier, bool condemned) = _registry().receiptOf(request.commitment);
+        if (condemned) return true;
+        AuditState audit = _auditState(request.commitment);
+        if (_isOpen(audit)) revert AuditOpen(request.commitment, audit);
+        if (audit == AuditState.Inconclusive) return true;
+        if (request.minTier == Tier.OPTIMISTIC || tier >= request.minTier) revert NotRefundable(requestId, state);
+        return false;
+    }
+
+    /// @dev Credits the fee of an answer, less the audit's share unless that was paid before.
+    function _payProvider(Stored storage request) private {
+        uint256 fee = request.fee;
+        if (fee == 0) return;
+        uint256 share = request.sharePaid ? 0 : _auditShare(fee);
+        if (share > 0) _credits[address(_audit())] += share;
+        _credits[request.provider] += fee - share;
+    }
+
+    function _auditShare(uint256 fee) private view returns (uint256) {
+        return (fee * parameters.auditSharePpm) / 1_000_000;
     }
 
     /// @dev Next eligible provider in turn. Those no longer eligible are dropped on the way.
@@ -426,7 +543,7 @@ contract InferenceGate is IProofOfInferenceErrors, AccessControl, Nonces, Reentr
 
     /// @dev The receipt is genuine; here it must also be the answer to this request.
     function _checkAnswer(
-        Request storage request,
+        Stored storage request,
         InferenceReceipt calldata receipt,
         bytes calldata output
     ) private view {
@@ -437,29 +554,17 @@ contract InferenceGate is IProofOfInferenceErrors, AccessControl, Nonces, Reentr
             revert ProviderMismatch(request.provider, receipt.provider);
         }
         if (receipt.modelId != request.modelId) revert ModelMismatch(request.modelId, receipt.modelId);
-        if (receipt.inputHash != request.inputHash) revert InputMismatch(request.inputHash, receipt.inputHash);
+        if (receipt.inputHash != request.commitment) revert InputMismatch(request.commitment, receipt.inputHash);
         if (receipt.paramsHash != request.paramsHash) revert ParamsMismatch(request.paramsHash, receipt.paramsHash);
         if (output.length > MAX_OUTPUT_SIZE) revert OutputTooLarge(output.length, MAX_OUTPUT_SIZE);
         bytes32 outputHash = keccak256(output);
         if (outputHash != receipt.outputHash) revert OutputMismatch(receipt.outputHash, outputHash);
     }
 
-    function _auditedTier(Request storage request) private view returns (uint8) {
-        if (_isAudited(request)) return Tier.AUDITED;
-        uint256 windowEnd = uint256(request.fulfilledAt) + parameters.auditWindow;
-        if (block.number < windowEnd) revert WindowOpen(windowEnd);
-        return Tier.OPTIMISTIC;
-    }
-
-    function _isAudited(Request storage request) private view returns (bool) {
-        uint8 quorum = parameters.auditQuorum;
-        return quorum > 0 && request.goodVotes >= quorum;
-    }
-
     /// @dev Pays the provider and calls the consumer. A failing consumer loses nothing: its output is kept.
-    function _deliver(bytes32 requestId, Request storage request, bytes memory output) private {
+    function _deliver(bytes32 requestId, Stored storage request, bytes memory output) private {
         request.state = State.Delivered;
-        _credits[request.provider] += request.fee;
+        _payProvider(request);
         delete _outputs[requestId];
         if (request.requester.code.length > 0) {
             (bool success, bytes memory reason) = _callback(requestId, request, output);
@@ -470,14 +575,14 @@ contract InferenceGate is IProofOfInferenceErrors, AccessControl, Nonces, Reentr
                 return;
             }
         }
-        emit InferenceDelivered(requestId, request.receiptHash, request.tier);
+        emit InferenceDelivered(requestId, request.commitment, request.tier);
     }
 
     /// @dev A try/catch whose gas the caller cannot starve and whose return data the consumer cannot inflate: the
     /// consumer gets exactly `gasLimit`, or the whole transaction reverts and can be sent again with more gas.
     function _callback(
         bytes32 requestId,
-        Request storage request,
+        Stored storage request,
         bytes memory output
     ) private returns (bool success, bytes memory reason) {
         bytes memory data = abi.encodeCall(IInferenceConsumer.onInference, (requestId, output, request.tier));

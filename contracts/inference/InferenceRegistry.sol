@@ -9,11 +9,14 @@ import {MessageHashUtils} from "@openzeppelin/contracts/utils/cryptography/Messa
 import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
 import {EnumerableSet} from "@openzeppelin/contracts/utils/structs/EnumerableSet.sol";
 import {IValidationDomain} from "../validation/IValidationDomain.sol";
-import {IEvidenceVerifier} from "./IEvidenceVerifier.sol";
+import {Predeploys} from "../Predeploys.sol";
+import {IAuditableRegistry} from "./IAuditableRegistry.sol";
 import {IInferenceRegistry} from "./IInferenceRegistry.sol";
 import {IProofOfInferenceErrors} from "./IProofOfInferenceErrors.sol";
+import {ITeeAttestation} from "./ITeeAttestation.sol";
 import {
     AuditVote,
+    EngineClass,
     InferenceReceipt,
     Model,
     ProofOfInference,
@@ -24,7 +27,7 @@ import {
 /// @notice Domain of every EIP-712 signature of Proof-of-Inference.
 /// @dev Predeploy without constructor: administrator, parameters, first models and engines are genesis storage.
 contract InferenceRegistry is
-    IInferenceRegistry,
+    IAuditableRegistry,
     IValidationDomain,
     IProofOfInferenceErrors,
     AccessControl,
@@ -32,21 +35,13 @@ contract InferenceRegistry is
 {
     using EnumerableSet for EnumerableSet.Bytes32Set;
 
-    /// @notice How receipts of an engine can be compared.
-    enum EngineClass {
-        Unknown,
-        Exact,
-        Tolerant,
-        Native
-    }
-
     /// @notice A provider as the registry stores it.
     /// @param signer Key that signs receipts; may differ from the provider.
     /// @param active False after {deactivate} and after a full exit.
     /// @param unlockAt Unix seconds from which `unlocking` can be withdrawn.
     /// @param stake Stake that counts, in wei.
     /// @param unlocking Stake on its way out, in wei; it can still be slashed.
-    /// @param quoteHash keccak256 of the TEE quote given at registration; zero without one. Not evidence by itself.
+    /// @param quoteHash keccak256 of the latest TEE quote; zero without one. Not evidence by itself.
     struct Provider {
         address signer;
         bool active;
@@ -62,18 +57,33 @@ contract InferenceRegistry is
         bool used;
     }
 
-    /// @dev What is kept of a consumed receipt.
+    /// @dev What is kept of a receipt.
     struct ReceiptRecord {
         address provider;
         uint64 blockNumber;
         uint8 tier;
         bool known;
+        bool condemned;
+    }
+
+    /// @notice Admission of a signer by a TEE quote.
+    /// @param until Unix seconds of the last moment at which it counts.
+    /// @param mock Whether only a devnet would trust the quote.
+    /// @param quoteHash keccak256 of the quote, which receipts of tier TEE name as their evidence.
+    struct Attestation {
+        uint64 until;
+        bool mock;
+        bytes32 quoteHash;
     }
 
     /// @notice May reserve request ids, consume receipts for its requesters and raise tiers.
     bytes32 public constant GATE_ROLE = keccak256("GATE_ROLE");
     /// @notice May take stake of a provider after a proven fault.
     bytes32 public constant SLASHER_ROLE = keccak256("SLASHER_ROLE");
+    /// @notice May say how audits ended: raise tiers and condemn receipts.
+    bytes32 public constant AUDIT_ROLE = keccak256("AUDIT_ROLE");
+    /// @notice May record that a receipt's proof was accepted.
+    bytes32 public constant EVIDENCE_ROLE = keccak256("EVIDENCE_ROLE");
     /// @notice May set the class of an engine.
     bytes32 public constant CURATOR_ROLE = keccak256("CURATOR_ROLE");
 
@@ -98,7 +108,8 @@ contract InferenceRegistry is
     mapping(address provider => EnumerableSet.Bytes32Set engineIds) private _engines;
     mapping(bytes32 requestId => mapping(address requester => Usage usage)) private _usage;
     mapping(bytes32 receiptHash => ReceiptRecord record) private _receipts;
-    mapping(uint8 tier => IEvidenceVerifier verifier) public evidenceVerifier;
+    mapping(bytes32 receiptHash => uint8 tier) private _evidence;
+    mapping(address signer => Attestation attestation) private _attested;
 
     event ModelRegistered(bytes32 indexed modelId, bytes32 indexed weightsRoot, string uri);
     event EngineClassSet(bytes32 indexed engineId, EngineClass class, string description);
@@ -108,6 +119,13 @@ contract InferenceRegistry is
     event UnstakeRequested(address indexed provider, uint256 amount, uint64 unlockAt);
     event StakeWithdrawn(address indexed provider, uint256 amount);
     event Slashed(address indexed provider, uint256 amount, bytes32 indexed reason, uint256 stakeLeft);
+    event SignerAttested(
+        address indexed provider,
+        address indexed signer,
+        bytes32 quoteHash,
+        uint64 until,
+        bool mock
+    );
     event ReceiptConsumed(
         bytes32 indexed receiptHash,
         bytes32 indexed requestId,
@@ -115,8 +133,16 @@ contract InferenceRegistry is
         address requester,
         uint8 tier
     );
+    event ReceiptRecorded(
+        bytes32 indexed receiptHash,
+        bytes32 indexed requestId,
+        address indexed provider,
+        address requester,
+        uint8 tier
+    );
+    event EvidenceRecorded(bytes32 indexed receiptHash, uint8 tier);
     event TierRaised(bytes32 indexed receiptHash, uint8 tier);
-    event EvidenceVerifierSet(uint8 indexed tier, address verifier);
+    event ReceiptCondemned(bytes32 indexed receiptHash, address indexed provider);
     event ParametersSet(uint256 minStake, uint64 unstakeDelay);
 
     /// @notice The identity does not follow from the description.
@@ -134,6 +160,11 @@ contract InferenceRegistry is
     error StakeLocked(uint64 unlockAt, uint256 nowSeconds);
     error RequestIdTaken(bytes32 requestId, address requester);
     error ReceiptUnknown(bytes32 receiptHash);
+    error ReceiptKnown(bytes32 receiptHash);
+    error ReceiptIsCondemned(bytes32 receiptHash);
+    error QuoteMissing();
+    error ShareTooLarge(uint32 ppm);
+    error NotAuditor(address caller);
     error TierNotRaised(uint8 current, uint8 given);
     error TierWithoutEvidence(uint8 tier);
 
@@ -176,7 +207,7 @@ contract InferenceRegistry is
     /// @notice Registers the caller as provider, or changes its signer and engines; the value sent adds to its stake.
     /// @param signer Key that will sign receipts.
     /// @param engineIds Engines that the provider runs; all known.
-    /// @param quote TEE quote of the signer, or empty. Its hash is kept; it lifts no tier by itself.
+    /// @param quote TEE quote of the signer, or empty. One that the judge of quotes refuses reverts.
     /// @param collateral Collateral of the quote, or empty.
     function registerProvider(
         address signer,
@@ -187,10 +218,6 @@ contract InferenceRegistry is
         if (signer == address(0)) revert SignerZero();
         if (engineIds.length == 0 || engineIds.length > MAX_ENGINES) {
             revert EngineCountInvalid(engineIds.length, MAX_ENGINES);
-        }
-        if (quote.length > MAX_QUOTE_SIZE) revert QuoteTooLarge(quote.length, MAX_QUOTE_SIZE);
-        if (collateral.length > MAX_COLLATERAL_SIZE) {
-            revert CollateralTooLarge(collateral.length, MAX_COLLATERAL_SIZE);
         }
         Provider storage provider = _providers[msg.sender];
         uint256 stake = provider.stake + msg.value;
@@ -208,6 +235,15 @@ contract InferenceRegistry is
         provider.quoteHash = quote.length == 0 ? bytes32(0) : keccak256(quote);
         emit ProviderRegistered(msg.sender, signer, engineIds, provider.quoteHash);
         if (msg.value > 0) emit StakeAdded(msg.sender, msg.value, stake);
+        _attest(signer, quote, collateral);
+    }
+
+    /// @notice Renews the attestation of the caller's signer with a fresh quote or fresh collateral.
+    function renewAttestation(bytes calldata quote, bytes calldata collateral) external {
+        Provider storage provider = _registered(msg.sender);
+        if (quote.length == 0) revert QuoteMissing();
+        provider.quoteHash = keccak256(quote);
+        _attest(provider.signer, quote, collateral);
     }
 
     /// @notice Adds the value sent to the caller's stake.
@@ -255,19 +291,43 @@ contract InferenceRegistry is
     /// @param account Provider at fault.
     /// @param amount Wei; more than the provider has takes all.
     /// @param reason Hash that names the fault, normally the receipt hash.
-    function slash(address account, uint256 amount, bytes32 reason) external onlyRole(SLASHER_ROLE) nonReentrant {
+    function slash(address account, uint256 amount, bytes32 reason) external {
+        seize(account, amount, 0, reason);
+    }
+
+    /// @inheritdoc IAuditableRegistry
+    function seize(
+        address account,
+        uint256 amount,
+        uint32 keepPpm,
+        bytes32 reason
+    ) public onlyRole(SLASHER_ROLE) nonReentrant returns (uint256 taken, uint256 kept) {
+        if (keepPpm > 1_000_000) revert ShareTooLarge(keepPpm);
         Provider storage provider = _registered(account);
         uint256 fromStake = Math.min(amount, provider.stake);
         uint256 fromUnlocking = Math.min(amount - fromStake, provider.unlocking);
         provider.stake -= fromStake;
         provider.unlocking -= fromUnlocking;
-        emit Slashed(account, fromStake + fromUnlocking, reason, provider.stake);
-        Address.sendValue(payable(BURN_ADDRESS), fromStake + fromUnlocking);
+        taken = fromStake + fromUnlocking;
+        kept = (taken * keepPpm) / 1_000_000;
+        emit Slashed(account, taken, reason, provider.stake);
+        if (kept > 0) Address.sendValue(payable(msg.sender), kept);
+        if (taken > kept) Address.sendValue(payable(BURN_ADDRESS), taken - kept);
     }
 
     /// @notice Stake that counts for `account`, in wei; stake on its way out is not included.
     function stakeOf(address account) external view returns (uint256) {
         return _providers[account].stake;
+    }
+
+    /// @inheritdoc IAuditableRegistry
+    function atRiskOf(address account) external view returns (uint256) {
+        return _providers[account].stake + _providers[account].unlocking;
+    }
+
+    /// @notice Attestation of a signer; zero until admitted.
+    function attestationOf(address signer) external view returns (Attestation memory) {
+        return _attested[signer];
     }
 
     /// @notice All that is stored about a provider.
@@ -299,7 +359,12 @@ contract InferenceRegistry is
         bytes calldata signature,
         uint8 minTier
     ) external returns (uint8 tier, bytes32 receiptHash) {
-        (tier, receiptHash) = _verify(receipt, signature, minTier);
+        (tier, receiptHash) = _verify(receipt, signature, Tier.SIGNED);
+        ReceiptRecord storage record_ = _receipts[receiptHash];
+        if (record_.condemned) revert ReceiptIsCondemned(receiptHash);
+        // A receipt that was recorded before may have been audited since.
+        if (record_.known && record_.tier > tier) tier = record_.tier;
+        if (tier < minTier) revert PoITierTooLow();
         Usage storage usage = _usage[receipt.requestId][receipt.requester];
         address gate = usage.gate;
         if (gate == address(0)) {
@@ -308,8 +373,37 @@ contract InferenceRegistry is
             revert ReservedForGate(receipt.requestId, gate);
         }
         usage.used = true;
-        _receipts[receiptHash] = ReceiptRecord(receipt.provider, uint64(block.number), tier, true);
+        if (record_.known) record_.tier = tier;
+        else _receipts[receiptHash] = ReceiptRecord(receipt.provider, uint64(block.number), tier, true, false);
         emit ReceiptConsumed(receiptHash, receipt.requestId, receipt.provider, receipt.requester, tier);
+    }
+
+    /// @notice Notes a receipt that was handed over off chain, so that it can be audited or challenged. Its request id
+    /// stays unused. Anybody may call.
+    /// @dev Answers to requests of a gate become known when the gate takes them, never before: their audit window starts
+    /// with the output in the open.
+    function record(
+        InferenceReceipt calldata receipt,
+        bytes calldata signature
+    ) external returns (bytes32 receiptHash) {
+        uint8 tier;
+        (tier, receiptHash) = _verify(receipt, signature, Tier.SIGNED);
+        if (_receipts[receiptHash].known) revert ReceiptKnown(receiptHash);
+        address gate = _usage[receipt.requestId][receipt.requester].gate;
+        if (gate != address(0)) revert ReservedForGate(receipt.requestId, gate);
+        _receipts[receiptHash] = ReceiptRecord(receipt.provider, uint64(block.number), tier, true, false);
+        emit ReceiptRecorded(receiptHash, receipt.requestId, receipt.provider, receipt.requester, tier);
+    }
+
+    /// @notice Records that a proof of a receipt was accepted; its claim of that tier counts from now on.
+    /// @param receiptHash Receipt that was proven.
+    /// @param tier 4 ZK or 5 NATIVE.
+    function recordEvidence(bytes32 receiptHash, uint8 tier) external onlyRole(EVIDENCE_ROLE) {
+        if (tier != Tier.ZK && tier != Tier.NATIVE) revert TierWithoutEvidence(tier);
+        _evidence[receiptHash] = tier;
+        emit EvidenceRecorded(receiptHash, tier);
+        ReceiptRecord storage known = _receipts[receiptHash];
+        if (known.known && tier > known.tier) _raise(known, receiptHash, tier);
     }
 
     /// @inheritdoc IInferenceRegistry
@@ -320,12 +414,18 @@ contract InferenceRegistry is
     }
 
     /// @inheritdoc IInferenceRegistry
-    function raiseTier(bytes32 receiptHash, uint8 tier) external onlyRole(GATE_ROLE) {
-        ReceiptRecord storage record = _receipts[receiptHash];
-        if (!record.known) revert ReceiptUnknown(receiptHash);
-        if (tier <= record.tier) revert TierNotRaised(record.tier, tier);
-        record.tier = tier;
-        emit TierRaised(receiptHash, tier);
+    function raiseTier(bytes32 receiptHash, uint8 tier) external {
+        if (!hasRole(GATE_ROLE, msg.sender) && !hasRole(AUDIT_ROLE, msg.sender)) revert NotAuditor(msg.sender);
+        ReceiptRecord storage known = _known(receiptHash);
+        if (tier <= known.tier) revert TierNotRaised(known.tier, tier);
+        _raise(known, receiptHash, tier);
+    }
+
+    /// @inheritdoc IAuditableRegistry
+    function condemn(bytes32 receiptHash) external onlyRole(AUDIT_ROLE) {
+        ReceiptRecord storage known = _known(receiptHash);
+        known.condemned = true;
+        emit ReceiptCondemned(receiptHash, known.provider);
     }
 
     /// @notice Whether the request id has been used up for `requester`.
@@ -335,23 +435,24 @@ contract InferenceRegistry is
 
     /// @inheritdoc IValidationDomain
     function levelOf(bytes32 receiptHash) external view returns (bool known, uint8 level) {
-        ReceiptRecord storage record = _receipts[receiptHash];
-        return (record.known, record.tier);
+        ReceiptRecord storage stored = _receipts[receiptHash];
+        return (stored.known && !stored.condemned, stored.tier);
     }
 
-    /// @notice What is kept of a consumed receipt.
-    function receiptOf(bytes32 receiptHash) external view returns (address provider, uint64 blockNumber, uint8 tier) {
-        ReceiptRecord storage record = _receipts[receiptHash];
-        if (!record.known) revert ReceiptUnknown(receiptHash);
-        return (record.provider, record.blockNumber, record.tier);
+    /// @inheritdoc IInferenceRegistry
+    function receiptOf(
+        bytes32 receiptHash
+    ) external view returns (address provider, uint64 blockNumber, uint8 tier, bool condemned) {
+        ReceiptRecord storage known = _known(receiptHash);
+        return (known.provider, known.blockNumber, known.tier, known.condemned);
     }
 
-    /// @notice EIP-712 digest of a receipt in the domain of this registry.
+    /// @inheritdoc IAuditableRegistry
     function hashReceipt(InferenceReceipt calldata receipt) public view returns (bytes32) {
         return MessageHashUtils.toTypedDataHash(domainSeparator(), ProofOfInference.hashStruct(receipt));
     }
 
-    /// @inheritdoc IInferenceRegistry
+    /// @inheritdoc IAuditableRegistry
     function hashVote(AuditVote calldata vote) external view returns (bytes32) {
         return MessageHashUtils.toTypedDataHash(domainSeparator(), ProofOfInference.hashStruct(vote));
     }
@@ -388,15 +489,6 @@ contract InferenceRegistry is
 
     // ---------------------------------------------------------------- administration
 
-    /// @notice Sets the judge of the evidence of one tier; zero makes receipts of that tier count as SIGNED.
-    /// @param tier 3 TEE, 4 ZK or 5 NATIVE.
-    /// @param verifier Judge, or zero.
-    function setEvidenceVerifier(uint8 tier, IEvidenceVerifier verifier) external onlyRole(DEFAULT_ADMIN_ROLE) {
-        if (tier < Tier.TEE || tier > Tier.NATIVE) revert TierWithoutEvidence(tier);
-        evidenceVerifier[tier] = verifier;
-        emit EvidenceVerifierSet(tier, address(verifier));
-    }
-
     /// @notice Sets the least stake and the exit delay.
     /// @param newMinStake Wei.
     /// @param newUnstakeDelay Seconds.
@@ -428,7 +520,7 @@ contract InferenceRegistry is
         if (provider.stake < minStake) revert PoIUnderStaked();
         if (block.timestamp > receipt.deadline) revert PoIExpired();
         if (_usage[receipt.requestId][receipt.requester].used) revert PoIReplayed();
-        tier = _provenTier(receipt);
+        tier = _provenTier(receipt, receiptHash, signer);
         if (tier < minTier) revert PoITierTooLow();
     }
 
@@ -436,14 +528,48 @@ contract InferenceRegistry is
         return engineClass[engineId] != EngineClass.Unknown && _engines[provider].contains(engineId);
     }
 
-    /// @dev OPTIMISTIC and AUDITED are states of this registry, never claims. Any other claim counts only as far as its
-    /// judge confirms it, else the receipt is worth its signature.
-    function _provenTier(InferenceReceipt calldata receipt) private view returns (uint8) {
+    /// @dev OPTIMISTIC and AUDITED are states of this registry, never claims. Any other claim counts only as far as there
+    /// is evidence for it in this storage, else the receipt is worth its signature.
+    function _provenTier(
+        InferenceReceipt calldata receipt,
+        bytes32 receiptHash,
+        address signer
+    ) private view returns (uint8) {
         uint8 claimed = receipt.tier;
         if (claimed == Tier.SIGNED) return Tier.SIGNED;
         if (claimed < Tier.TEE || claimed > Tier.NATIVE) revert PoITierTooLow();
-        IEvidenceVerifier verifier = evidenceVerifier[claimed];
-        if (address(verifier) == address(0) || !verifier.isProven(receipt)) return Tier.SIGNED;
-        return claimed;
+        if (claimed != Tier.TEE) return _evidence[receiptHash] == claimed ? claimed : Tier.SIGNED;
+        Attestation storage attestation = _attested[signer];
+        bool attested = attestation.until >= block.timestamp && attestation.quoteHash == receipt.evidenceHash;
+        return attested ? Tier.TEE : Tier.SIGNED;
+    }
+
+    function _known(bytes32 receiptHash) private view returns (ReceiptRecord storage known) {
+        known = _receipts[receiptHash];
+        if (!known.known) revert ReceiptUnknown(receiptHash);
+    }
+
+    function _raise(ReceiptRecord storage known, bytes32 receiptHash, uint8 tier) private {
+        known.tier = tier;
+        emit TierRaised(receiptHash, tier);
+    }
+
+    /// @dev Without a judge of quotes on this chain no signer is attested.
+    function _attest(address signer, bytes calldata quote, bytes calldata collateral) private {
+        if (quote.length > MAX_QUOTE_SIZE) revert QuoteTooLarge(quote.length, MAX_QUOTE_SIZE);
+        if (collateral.length > MAX_COLLATERAL_SIZE) {
+            revert CollateralTooLarge(collateral.length, MAX_COLLATERAL_SIZE);
+        }
+        ITeeAttestation judge = _attestation();
+        if (quote.length == 0 || address(judge).code.length == 0) return;
+        (uint64 until, bool mock) = judge.admit(msg.sender, signer, quote, collateral);
+        bytes32 quoteHash = keccak256(quote);
+        _attested[signer] = Attestation(until, mock, quoteHash);
+        emit SignerAttested(msg.sender, signer, quoteHash, until, mock);
+    }
+
+    /// @dev Judge of quotes; a deployment elsewhere names its own.
+    function _attestation() internal view virtual returns (ITeeAttestation) {
+        return ITeeAttestation(Predeploys.TEE_ATTESTATION);
     }
 }

@@ -85,6 +85,39 @@ struct AuditVote {
     bytes32 traceRoot;
 }
 
+/// @notice How receipts of an engine can be compared.
+enum EngineClass {
+    Unknown,
+    Exact,
+    Tolerant,
+    Native
+}
+
+/// @notice Where the audit of a receipt stands.
+/// @dev `Escalated` waits for the draw of a committee; `Committing` and `Revealing` have one. The others are verdicts.
+enum AuditState {
+    None,
+    Committing,
+    Revealing,
+    Escalated,
+    Good,
+    Bad,
+    Unavailable,
+    Inconclusive
+}
+
+/// @title Verdicts of a verifier
+library Verdict {
+    /// @notice The re-execution agrees with the receipt in everything.
+    uint8 internal constant GOOD = 1;
+    /// @notice The re-execution differs; the vote names the first bad leaf.
+    uint8 internal constant BAD = 2;
+    /// @notice The transcript was not to be had under its root.
+    uint8 internal constant UNAVAILABLE = 3;
+    /// @notice Bad index of a vote that names no leaf.
+    uint32 internal constant NO_LEAF = 0xffffffff;
+}
+
 /// @title Tiers of Proof-of-Inference
 /// @notice A higher value is stronger evidence that the named model produced the output.
 library Tier {

@@ -25,7 +25,13 @@
     ├── InferenceError              an inference, its receipt or its model
     │   ├── ContextExceeded         prompt and answer are longer than the model reads
     │   ├── EngineBusy              its bounded queue is full; try again later
-    │   └── EngineCancelled         the caller, or a shutdown, ended the generation
+    │   ├── EngineCancelled         the caller, or a shutdown, ended the generation
+    │   └── UpstreamError           a model server behind an engine
+    │       ├── UpstreamUnavailable no connection, or closed before it answered
+    │       ├── UpstreamTimeout     silent for too long, or too slow as a whole
+    │       ├── UpstreamRefused     another HTTP status than 200, or an error object (status)
+    │       ├── UpstreamMalformed   no JSON, too much of something, a stream that breaks off
+    │       └── UpstreamLied        it contradicts itself, the request or the vocabulary
     ├── StorageError                storing, finding or reading data
     │   ├── SegmentRefused          a segment fails its checks (field, detail)
     │   ├── UnknownFile             no submission has that root or number
@@ -201,6 +207,39 @@ class EngineBusy(InferenceError):
 
 class EngineCancelled(InferenceError):
     """A generation ended because its caller cancelled it or the engine was interrupted."""
+
+
+class UpstreamError(InferenceError):
+    """A model server that answers for an engine did not do its part; nothing is signed."""
+
+
+class UpstreamUnavailable(UpstreamError):
+    """No connection, or the server closed it before it answered; another attempt may succeed."""
+
+
+class UpstreamTimeout(UpstreamError):
+    """The server was silent for too long, or the whole answer took too long."""
+
+
+class UpstreamRefused(UpstreamError):
+    """The server answered with an HTTP status other than 200, a redirect or an error object.
+
+    Attributes
+    ----------
+    status : the HTTP status; 200 when the error came inside a stream.
+    """
+
+    def __init__(self, message: str, status: int, *, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.status = status
+
+
+class UpstreamMalformed(UpstreamError):
+    """The answer breaks its protocol: no JSON, a line or body beyond its limit, a stream that breaks off."""
+
+
+class UpstreamLied(UpstreamError):
+    """What the server reports contradicts itself, the request or the model's vocabulary."""
 
 
 class StorageError(ZerogError):

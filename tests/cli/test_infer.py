@@ -162,3 +162,8 @@ def test_help_names_the_commands(capsys):
     out = capsys.readouterr().out
     assert "verify" in out
     assert "fetch" in out
+
+
+def test_a_tier_of_the_chain_needs_a_chain(capsys):
+    assert run(["infer", QUESTION, "--local", "--tier", "audited"]) != 0
+    assert "tier audited is reached on chain only" in capsys.readouterr().err

@@ -21,7 +21,7 @@ from zerog.contracts import (
     VALIDATION_REGISTRY,
     artifact,
 )
-from zerog.contracts.genesis import MIN_STAKE, model_id
+from zerog.contracts.genesis import AUDIT_FEE, MIN_STAKE, model_id
 from zerog.errors import ContractReverted
 from zerog.inference.encoding import TypedStruct, domain_separator
 from zerog.inference.receipt import InferenceReceipt, SamplingParams, engine_id, request_id, sign
@@ -143,9 +143,11 @@ class World:
         params: SamplingParams = GREEDY,
         tier: int = 0,
         gas: int = GAS,
-        fee: int = 1000,
+        fee: int | None = None,
     ) -> bytes:
         """Makes a request at the gate, as an account or through a consumer; its id."""
+        if fee is None:
+            fee = AUDIT_FEE if tier == 2 else 1000
         arguments = (self.model, data, params.to_tuple(), tier, gas)
         if isinstance(requester, Contract):
             asked = requester.ask(*arguments, account=self.user, value=fee)

@@ -6,9 +6,15 @@ import msgspec
 import pytest
 
 from zerog.chain.keys import keccak256
-from zerog.contracts.genesis import AUDIT_QUORUM, AUDIT_WINDOW, MAX_CALLBACK_GAS, REQUEST_TIMEOUT
+from zerog.contracts.genesis import (
+    AUDIT_FEE,
+    AUDIT_SHARE_PPM,
+    AUDIT_WINDOW,
+    MAX_CALLBACK_GAS,
+    REQUEST_TIMEOUT,
+)
 from zerog.errors import ContractReverted, TransactionFailed
-from zerog.inference.receipt import AuditVote, SamplingParams
+from zerog.inference.receipt import SamplingParams
 from zerog.inference.sampling import gate_seed
 
 OPEN, PARKED, DELIVERED, CALLBACK_FAILED, DISPUTED, REFUNDED = range(1, 7)
@@ -17,7 +23,8 @@ UNKNOWN = keccak256(b"unknown")
 INPUT = b"Is water wet?"
 OUTPUT = b"Yes."
 FEE = 1000
-VERIFIER_ROLE = keccak256(b"VERIFIER_ROLE")
+PAID = FEE - FEE * AUDIT_SHARE_PPM // 10**6
+"""What a provider gets of the fee; the rest pays for audits."""
 PARAMS = SamplingParams(maxTokens=8)
 
 
@@ -113,7 +120,7 @@ def test_an_answer_reaches_the_consumer_and_pays_the_provider(world, consumer):
     assert world.events(done) == ["InferenceFulfilled", "InferenceDelivered", "ReceiptConsumed"]
     assert world.state(requested) == DELIVERED
     assert (consumer.lastRequestId(), consumer.lastOutput(), consumer.lastTier()) == (requested, OUTPUT, 0)
-    assert world.gate.creditOf(world.provider) == FEE
+    assert world.gate.creditOf(world.provider) == PAID
 
 
 def test_the_callback_gets_the_gas_that_was_asked_for(world, consumer):
@@ -225,12 +232,12 @@ def test_evidence_that_audit_cannot_supply_must_be_there_at_once(world, reverts)
 
 
 def test_a_proven_claim_is_delivered_at_once(world, consumer):
-    judge = world.deploy("VerifierMock")
-    world.registry.setEvidenceVerifier(3, judge)
-    judge.setProven(UNKNOWN, True)
-    requested = world.request(consumer, tier=3)
-    world.fulfill(world.answer(requested, tier=3, evidenceHash=UNKNOWN))
-    assert (world.state(requested), consumer.lastTier()) == (DELIVERED, 3)
+    world.registry.grantRole(keccak256(b"EVIDENCE_ROLE"), world.admin)
+    requested = world.request(consumer, tier=4)
+    answer = world.answer(requested, tier=4, evidenceHash=UNKNOWN)
+    world.registry.recordEvidence(world.digest(answer), 4)
+    world.fulfill(answer)
+    assert (world.state(requested), consumer.lastTier()) == (DELIVERED, 4)
 
 
 # Consumers that misbehave.
@@ -244,7 +251,7 @@ def test_a_reverting_consumer_loses_nothing(world, consumer):
     assert failure.reason[4:] == requested
     assert world.state(requested) == CALLBACK_FAILED
     assert world.gate.outputOf(requested) == OUTPUT
-    assert world.gate.creditOf(world.provider) == FEE
+    assert world.gate.creditOf(world.provider) == PAID
 
 
 def test_a_failed_callback_can_be_retried_by_anybody(world, consumer):
@@ -330,7 +337,7 @@ def test_a_callback_cannot_withdraw(world, consumer):
     consumer.setReentry(world.gate.withdraw.encode(world.provider))
     world.fulfill(world.answer(requested))
     assert consumer.reentryResult() == keccak256(b"ReentrancyGuardReentrantCall()")[:4]
-    assert world.gate.creditOf(world.provider) == FEE
+    assert world.gate.creditOf(world.provider) == PAID
 
 
 def test_a_callback_may_ask_the_next_question(world, consumer):
@@ -354,20 +361,6 @@ def _parked(world, tier=1, requester=None):
     return requested, world.digest(answer)
 
 
-def _vote(world, receipt_hash, verifier, verdict=AuditVote.GOOD, signer=None):
-    vote = AuditVote(receipt_hash, _raw(verifier), verdict, AuditVote.NO_BAD_INDEX, bytes(32))
-    return world.gate.attest(vote.to_tuple(), world.sign(vote, signer or verifier))
-
-
-@pytest.fixture
-def verifiers(world):
-    """Three accounts that may vote."""
-    chosen = world.net.accounts[5:8]
-    for verifier in chosen:
-        world.gate.grantRole(VERIFIER_ROLE, verifier)
-    return chosen
-
-
 def test_an_output_below_the_tier_asked_for_waits_without_pay(world, consumer):
     requested, _ = _parked(world, 1, consumer)
     assert world.gate.outputOf(requested) == OUTPUT
@@ -383,7 +376,7 @@ def test_a_parked_output_becomes_optimistic_after_the_window(world, consumer, re
     world.gate.finalize(requested, account=world.stranger)
     assert (world.state(requested), consumer.lastTier()) == (DELIVERED, 1)
     assert world.registry.levelOf(receipt_hash) == (True, 1)
-    assert world.gate.creditOf(world.provider) == FEE
+    assert world.gate.creditOf(world.provider) == PAID
     with reverts("NotParked"):
         world.gate.finalize(requested)
 
@@ -393,51 +386,6 @@ def test_silence_does_not_make_an_output_audited(world, reverts):
     world.net.mine(AUDIT_WINDOW)
     with reverts("PoITierTooLow"):
         world.gate.finalize(requested)
-
-
-def test_enough_good_votes_make_an_output_audited_at_once(world, consumer, verifiers):
-    requested, receipt_hash = _parked(world, 2, consumer)
-    assert len(verifiers) == AUDIT_QUORUM
-    for verifier in verifiers:
-        _vote(world, receipt_hash, verifier)
-    world.gate.finalize(requested)
-    assert (world.state(requested), consumer.lastTier()) == (DELIVERED, 2)
-    assert world.registry.levelOf(receipt_hash) == (True, 2)
-
-
-@pytest.mark.parametrize("verdict", [AuditVote.BAD, AuditVote.UNAVAILABLE])
-def test_a_single_objection_stops_an_output(world, verifiers, reverts, verdict):
-    requested, receipt_hash = _parked(world, 1)
-    _vote(world, receipt_hash, verifiers[0])
-    _vote(world, receipt_hash, verifiers[1], verdict)
-    assert world.state(requested) == DISPUTED
-    world.net.mine(AUDIT_WINDOW)
-    with reverts("NotParked"):
-        world.gate.finalize(requested)
-    with reverts("NotParked"):
-        _vote(world, receipt_hash, verifiers[2])
-
-
-def test_votes_count_once_and_only_from_verifiers(world, verifiers, reverts):
-    _, receipt_hash = _parked(world, 2)
-    _vote(world, receipt_hash, verifiers[0])
-    with reverts("AlreadyVoted"):
-        _vote(world, receipt_hash, verifiers[0])
-    with reverts("VerifierUnknown"):
-        _vote(world, receipt_hash, world.stranger)
-    with reverts("VoteBadSignature"):
-        _vote(world, receipt_hash, verifiers[1], signer=world.stranger)
-    with reverts("VerdictUnknown(verdict=4)"):
-        _vote(world, receipt_hash, verifiers[1], 4)
-    with reverts("NotParked"):
-        _vote(world, UNKNOWN, verifiers[1])
-
-
-def test_a_provider_cannot_vote_for_itself(world, reverts):
-    world.gate.grantRole(VERIFIER_ROLE, world.provider)
-    _, receipt_hash = _parked(world, 2)
-    with reverts("VerifierUnknown"):
-        _vote(world, receipt_hash, world.provider)
 
 
 # Refunds and payments.
@@ -473,15 +421,6 @@ def test_an_answered_or_unknown_request_is_not_refunded(world, reverts):
         world.gate.refund(UNKNOWN)
 
 
-def test_a_disputed_output_is_refunded(world, verifiers):
-    requested, receipt_hash = _parked(world, 1)
-    _vote(world, receipt_hash, verifiers[0], AuditVote.BAD)
-    _after_deadline(world)
-    world.gate.refund(requested)
-    assert world.gate.creditOf(world.user) == FEE
-    assert world.gate.outputOf(requested) == b""
-
-
 def test_an_output_that_only_waits_for_its_window_is_not_refunded(world, reverts):
     requested, _ = _parked(world, 1)
     _after_deadline(world)
@@ -496,22 +435,11 @@ def test_an_output_that_no_audit_confirmed_is_refunded(world):
     assert world.state(requested) == REFUNDED
 
 
-def test_an_audited_output_is_not_refunded_but_delivered(world, verifiers, reverts):
-    requested, receipt_hash = _parked(world, 2)
-    for verifier in verifiers:
-        _vote(world, receipt_hash, verifier)
-    _after_deadline(world)
-    with reverts("NotRefundable"):
-        world.gate.refund(requested)
-    world.gate.finalize(requested)
-    assert world.state(requested) == DELIVERED
-
-
 def test_credits_are_paid_to_their_owner_whoever_calls(world, reverts):
     world.fulfill(world.answer(world.request(fee=FEE)), account=world.stranger)
     before = world.client.balance(world.provider)
     world.gate.withdraw(world.provider, account=world.stranger)
-    assert world.client.balance(world.provider) == before + FEE
+    assert world.client.balance(world.provider) == before + PAID
     with reverts("NothingToWithdraw"):
         world.gate.withdraw(world.provider)
 
@@ -606,13 +534,13 @@ def test_joining_and_leaving_the_queue_is_checked(world, reverts):
 
 def test_only_the_administrator_sets_parameters(world, reverts):
     with reverts("AccessControlUnauthorizedAccount"):
-        world.gate.setParameters((1, 2, 3, 4), account=world.stranger)
-    world.gate.setParameters((1, 2, 3, 4))
-    assert tuple(world.gate.parameters()) == (1, 2, 3, 4)
+        world.gate.setParameters((1, 2, 3, 4, 5), account=world.stranger)
+    world.gate.setParameters((1, 2, 3, 4, 5))
+    assert tuple(world.gate.parameters()) == (1, 2, 3, 4, 5)
 
 
 def test_parameters_come_from_genesis(world):
-    expected = (REQUEST_TIMEOUT, AUDIT_WINDOW, MAX_CALLBACK_GAS, AUDIT_QUORUM)
+    expected = (REQUEST_TIMEOUT, AUDIT_WINDOW, MAX_CALLBACK_GAS, AUDIT_SHARE_PPM, AUDIT_FEE)
     assert tuple(world.gate.parameters()) == expected
 
 

@@ -362,21 +362,28 @@ def test_a_claim_without_a_judge_is_worth_its_signature(world, reverts):
         world.verify(world.receipt(tier=3, evidenceHash=UNKNOWN), tier=3)
 
 
-def test_a_claim_counts_once_its_judge_confirms_it(world):
-    judge = world.deploy("VerifierMock")
-    world.registry.setEvidenceVerifier(3, judge)
-    claim = world.receipt(tier=3, evidenceHash=UNKNOWN)
+def test_a_claim_counts_once_its_proof_was_accepted(world):
+    world.registry.grantRole(keccak256(b"EVIDENCE_ROLE"), world.admin)
+    claim = world.receipt(tier=4, evidenceHash=UNKNOWN)
     assert world.verify(claim)[1] == 0
-    judge.setProven(UNKNOWN, True)
-    assert world.verify(claim, tier=3)[1] == 3
+    world.registry.recordEvidence(world.digest(claim), 4)
+    assert world.verify(claim, tier=4)[1] == 4
 
 
-def test_only_the_administrator_names_judges_and_only_for_evidence_tiers(world, reverts):
+def test_a_proof_of_one_kind_is_no_proof_of_another(world):
+    world.registry.grantRole(keccak256(b"EVIDENCE_ROLE"), world.admin)
+    claim = world.receipt(tier=5)
+    world.registry.recordEvidence(world.digest(claim), 4)
+    assert world.verify(claim)[1] == 0
+
+
+def test_only_the_evidence_contract_records_and_only_evidence_tiers(world, reverts):
     with reverts("AccessControlUnauthorizedAccount"):
-        world.registry.setEvidenceVerifier(3, world.stranger, account=world.stranger)
-    for tier in (0, 1, 2, 6):
+        world.registry.recordEvidence(UNKNOWN, 4, account=world.stranger)
+    world.registry.grantRole(keccak256(b"EVIDENCE_ROLE"), world.admin)
+    for tier in (0, 1, 2, 3, 6):
         with reverts(f"TierWithoutEvidence(tier={tier})"):
-            world.registry.setEvidenceVerifier(tier, world.stranger)
+            world.registry.recordEvidence(UNKNOWN, tier)
 
 
 # Using receipts up.
@@ -386,8 +393,9 @@ def test_consuming_records_the_receipt(world):
     receipt = world.receipt()
     done = world.registry.consume(receipt.to_tuple(), world.sign(receipt), 0, account=world.user)
     receipt_hash = world.digest(receipt)
-    provider, block, tier = world.registry.receiptOf(receipt_hash)
+    provider, block, tier, condemned = world.registry.receiptOf(receipt_hash)
     assert (provider, block, tier) == (world.provider.address, done.block_number, 0)
+    assert not condemned
     assert world.registry.levelOf(receipt_hash) == (True, 0)
     assert world.registry.isUsed(receipt.requestId, world.user)
 
@@ -417,7 +425,7 @@ def test_one_requesters_use_does_not_burn_anothers_request_id(world):
 def test_only_gates_reserve_and_raise(world, reverts):
     with reverts("AccessControlUnauthorizedAccount"):
         world.registry.reserve(UNKNOWN, world.user, account=world.stranger)
-    with reverts("AccessControlUnauthorizedAccount"):
+    with reverts("NotAuditor"):
         world.registry.raiseTier(UNKNOWN, 1, account=world.stranger)
 
 

@@ -20,8 +20,6 @@ from zerog.inference.receipt import InferenceReceipt
 UNKNOWN = keccak256(b"unknown")
 WORDS = 18
 GAS_LIMIT = 10_000
-PROOF_TIERS = "_attested" in {entry["label"] for entry in artifact("InferenceRegistry").storage_layout["storage"]}
-needs_proof_tiers = pytest.mark.skipif(not PROOF_TIERS, reason="this registry keeps no evidence of its own")
 
 
 def _ask(world, target: str, data: bytes, value: int = 0) -> tuple[str, str]:
@@ -51,13 +49,11 @@ def _error(name: str) -> tuple[str, str]:
 
 @pytest.mark.parametrize("name", receipt_slots())
 def test_the_native_contract_reads_where_the_compiler_put_it(name):
-    if name in ("_evidence", "_attested") and not PROOF_TIERS:
-        pytest.skip("this registry keeps no evidence of its own")
     assert receipt_slots()[name] == artifact("InferenceRegistry").slot(name)
 
 
 def test_the_native_contract_reads_members_where_the_compiler_put_them():
-    types = artifact("InferenceRegistry").storage_layout["types"]
+    types = artifact("InferenceRegistry").storage_layout.types
     members = {
         type_["label"]: {m["label"]: (int(m["slot"]), int(m["offset"])) for m in type_["members"]}
         for type_ in types.values()
@@ -69,9 +65,8 @@ def test_the_native_contract_reads_members_where_the_compiler_put_them():
     assert members["struct EnumerableSet.Set"]["_positions"] == (1, 0)
 
 
-@needs_proof_tiers
 def test_the_native_contract_reads_attestations_where_the_compiler_put_them():
-    types = artifact("InferenceRegistry").storage_layout["types"]
+    types = artifact("InferenceRegistry").storage_layout.types
     attestation = next(t for t in types.values() if t["label"] == "struct InferenceRegistry.Attestation")
     members = {m["label"]: (int(m["slot"]), int(m["offset"])) for m in attestation["members"]}
     assert (members["until"], members["quoteHash"]) == ((0, 0), (1, 0))
@@ -135,7 +130,6 @@ def test_claims_without_evidence_get_the_same_answer(world, tier):
         _both(world, _call(world, claim, tier=least))
 
 
-@needs_proof_tiers
 def test_an_attested_signer_lifts_its_claim_until_it_expires(world):
     slot = mapping_slot(keccak256, receipt_slots()["_attested"], int(world.signer.address, 16))
     world.net.set_storage(INFERENCE_REGISTRY, slot, (1 << 64) | world.now)
@@ -149,7 +143,6 @@ def test_an_attested_signer_lifts_its_claim_until_it_expires(world):
     assert _both(world, _call(world, claim, tier=3)) == _error("PoITierTooLow")
 
 
-@needs_proof_tiers
 @pytest.mark.parametrize("tier", [4, 5])
 def test_recorded_evidence_lifts_its_claim_and_no_other(world, tier):
     claim = world.receipt(tier=tier, evidenceHash=UNKNOWN)

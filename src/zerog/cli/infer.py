@@ -19,6 +19,7 @@ DEFAULT_URL = "http://127.0.0.1:8545"
 DEFAULT_TOKENS = 256
 _PATH = click.Path(path_type=Path)
 _ASK = "ask"
+TIERS = ("signed", "optimistic", "audited")
 
 
 class _DefaultGroup(click.Group):
@@ -48,20 +49,29 @@ def infer() -> None:
 @click.option(
     "--fee", type=click.IntRange(0), default=10**15, show_default=True, help="For the provider, wei."
 )
+@click.option(
+    "--tier", type=click.Choice(TIERS), default=TIERS[0], show_default=True, help="Wait until it is reached."
+)
 @common_options
-def ask(question: str, url: str | None, local: bool, out: Path | None, max_tokens: int, fee: int) -> None:
+def ask(
+    question: str, url: str | None, local: bool, out: Path | None, max_tokens: int, fee: int, tier: str
+) -> None:
     """Ask a question (the command that QUESTION stands for)."""
     from zerog.inference.answer import sampling
     from zerog.inference.transcript_file import write_transcript
 
     if local and url is not None:
         raise click.UsageError("--local and --url exclude each other")
+    if local and tier != TIERS[0]:
+        raise click.UsageError(f"tier {tier} is reached on chain only: leave --local away")
     params = sampling(max_tokens)
     client = None if local else _devnet(url)
     if client is None:
         transcript, request_hash = _ask_here(question.encode(), params), None
     else:
-        transcript, request_hash = _ask_through_gate(client, question.encode(), params, fee)
+        transcript, request_hash = _ask_through_gate(
+            client, question.encode(), params, fee, TIERS.index(tier)
+        )
     if out is not None:
         write_transcript(out, transcript)
     _show_answer(transcript, client, request_hash, out)
@@ -124,13 +134,17 @@ def _ask_here(question: bytes, params: Any) -> SignedTranscript:
     return signed
 
 
-def _ask_through_gate(client: Client, question: bytes, params: Any, fee: int) -> tuple[SignedTranscript, str]:
+def _ask_through_gate(
+    client: Client, question: bytes, params: Any, fee: int, tier: int
+) -> tuple[SignedTranscript, str]:
     from zerog.inference.onchain import ask_gate, devnet_accounts, node_serves, transcript_from_node
 
     requester, provider_account = devnet_accounts(client)
-    request = ask_gate(client, requester, question, params, fee)
+    request = ask_gate(client, requester, question, params, fee, tier)
     if node_serves(client):
-        return transcript_from_node(client, request), "0x" + request.inquiry.request_id.hex()
+        signed = transcript_from_node(client, request)
+        _await_tier(client, signed, tier)
+        return signed, "0x" + request.inquiry.request_id.hex()
     from zerog.contracts import INFERENCE_REGISTRY
     from zerog.inference.answer import Domain
     from zerog.inference.provider import GateProvider
@@ -146,6 +160,20 @@ def _ask_through_gate(client: Client, question: bytes, params: Any, fee: int) ->
         "the request is assigned to another provider that has not answered",
         hint="its fee comes back after the deadline; or ask without the chain: --local",
     )
+
+
+def _await_tier(client: Client, signed: SignedTranscript, tier: int) -> None:
+    """Waits, with a line that says for what, until the chain gives the receipt its tier."""
+    from zerog.inference.onchain import ANSWER_TIMEOUT, tier_of
+    from zerog.inference.provider import wait_for
+
+    if not tier:
+        return
+    what = f"tier {TIERS[tier].upper()}: " + (
+        "the audit window" if tier == 1 else "the votes of the verifiers"
+    )
+    click.echo(f"answered; waiting for {what}", err=True)
+    wait_for(lambda: (tier_of(client, signed.receipt_hash) or 0) >= tier, ANSWER_TIMEOUT, what, 0.25)
 
 
 def _devnet(url: str | None) -> Client | None:
@@ -251,13 +279,20 @@ def _show_answer(
     lines = [
         "",
         f"receipt  0x{transcript.receipt_hash.hex()}",
-        f"signed   by 0x{transcript.signer.hex()}, tier SIGNED, {where}",
+        f"signed   by 0x{transcript.signer.hex()}, tier {_tier(client, transcript)}, {where}",
         f"model    {transcript.transcript.model.name} {transcript.transcript.model.quantisation} 0x{receipt.modelId.hex()[:16]}…",
         f"trace    {receipt.outputTokens} tokens 0x{receipt.traceRoot.hex()[:16]}…",
     ]
     if out is not None:
         lines.append(f"file     {out}   check it: zerog infer verify {out} --rerun")
     click.echo("\n".join(lines), err=True)
+
+
+def _tier(client: Client | None, signed: SignedTranscript) -> str:
+    from zerog.inference.onchain import tier_name, tier_of
+
+    reached = None if client is None else tier_of(client, signed.receipt_hash)
+    return tier_name(reached or 0)
 
 
 def _place(client: Client) -> str:

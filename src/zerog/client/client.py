@@ -338,16 +338,23 @@ class Client:
         value: int = 0,
         **fields: Any,
     ) -> Contract:
-        """Creates a contract and waits for it."""
+        """Creates a contract and waits for it; a refusal is explained with the errors of ``abi``."""
         from zerog.client.abi import Abi, encode
         from zerog.client.contract import Contract
-        from zerog.errors import AbiError
+        from zerog.errors import AbiError, ContractReverted
 
         code = bytes.fromhex(bytecode.removeprefix("0x")) if isinstance(bytecode, str) else bytes(bytecode)
-        inputs = Abi(abi).constructor.inputs
+        known = Abi(abi)
+        inputs = known.constructor.inputs
         if len(inputs) != len(arguments):
             raise AbiError(f"the constructor takes {len(inputs)} arguments, not {len(arguments)}")
-        receipt = self.send(input=code + encode(inputs, arguments), account=account, value=value, **fields)
+        try:
+            receipt = self.send(
+                input=code + encode(inputs, arguments), account=account, value=value, **fields
+            )
+        except ContractReverted as error:
+            raw = data(error.data) if isinstance(error.data, str) else b""
+            raise explained(error, known.revert_reason(raw) if raw else None) from None
         assert receipt.contract_address is not None
         return Contract(self, receipt.contract_address, abi, account=account, receipt=receipt)
 

@@ -6,7 +6,7 @@ storage layout that the compiler reported.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 from zerog.contracts.artifacts import artifact
@@ -16,13 +16,24 @@ from zerog.contracts.storage_genesis import PORA_MINE, STORAGE_PREDEPLOYS, stora
 VALIDATION_REGISTRY = "0x0000000000000000000000000000000000007000"
 INFERENCE_REGISTRY = "0x0000000000000000000000000000000000007001"
 INFERENCE_GATE = "0x0000000000000000000000000000000000007002"
+INFERENCE_AUDIT = "0x0000000000000000000000000000000000007003"
+VERIFIER_REGISTRY = "0x0000000000000000000000000000000000007004"
 TEE_ATTESTATION = "0x0000000000000000000000000000000000007005"
+PROOF_EVIDENCE = "0x0000000000000000000000000000000000007006"
+
+CODE_PREDEPLOYS: dict[str, str] = {
+    "AuditSettlement": "0x0000000000000000000000000000000000007007",
+    "AuditDraw": "0x0000000000000000000000000000000000007008",
+}
+"""Code that the audit contract runs on its own state; nobody calls it directly."""
 
 PREDEPLOYS: dict[str, str] = {
     "ValidationRegistry": VALIDATION_REGISTRY,
     "InferenceRegistry": INFERENCE_REGISTRY,
     "InferenceGate": INFERENCE_GATE,
     "TeeAttestation": TEE_ATTESTATION,
+    "InferenceAudit": INFERENCE_AUDIT,
+    "VerifierRegistry": VERIFIER_REGISTRY,
     **STORAGE_PREDEPLOYS,
 }
 """What the banner calls each contract, and its address."""
@@ -36,12 +47,48 @@ REQUEST_TIMEOUT = 600
 AUDIT_WINDOW = 5
 """Blocks in which a parked output can be objected to."""
 MAX_CALLBACK_GAS = 2_000_000
-AUDIT_QUORUM = 3
-"""Good votes that make an output AUDITED."""
 TEE_VALIDITY = 30 * 86_400
 """Seconds for which a quote admits a signer; its collateral may end before."""
 MOCK_MEASUREMENT = "0x7f55caa6540b26ee9810b97e3e4760c43470d186cb86f33b69dfd663fc4eef08"
 """Image of the mock quotes that `zerog.inference.attestation.mock` mints; admitted where mock quotes are."""
+AUDIT_SHARE_PPM = 200_000
+"""Millionths of a fee that pay for audits."""
+AUDIT_FEE = 10**15
+"""Least fee of a request for AUDITED, in wei."""
+VERIFIER_MIN_STAKE = 50 * 10**18
+"""Least stake of a verifier, in wei."""
+ACTIVATION_DELAY = 8
+"""Blocks after which a change of a verifier's stake counts in draws."""
+
+
+@dataclass(frozen=True, slots=True)
+class AuditParameters:
+    """The audit contract's parameters, in its order; shares in millionths, windows in blocks, money in wei.
+
+    The defaults are the devnet's: every receipt is audited by three verifiers, and windows are short.
+    """
+
+    rate_ppm: int = 1_000_000
+    committee: int = 3
+    escalated_committee: int = 7
+    max_rounds: int = 3
+    beacon_delay: int = 2
+    draw_window: int = 7
+    commit_window: int = 5
+    reveal_window: int = 5
+    challenge_window: int = 50
+    bond: int = 10 * 10**18
+    vote_reward: int = 5 * 10**13
+    challenger_share_ppm: int = 500_000
+    unavailable_ppm: int = 100_000
+    missed_deadline_ppm: int = 1_000
+    wrong_vote_ppm: int = 100_000
+    absent_ppm: int = 10_000
+    canary_ppm: int = 200_000
+    tolerant_strikes: int = 2
+
+
+AUDIT_PARAMETERS = AuditParameters()
 
 _ADMIN_ROLE = 0
 _EXACT_CLASS = 1
@@ -121,9 +168,13 @@ def genesis_alloc(
         "InferenceRegistry": _inference_registry(keccak256, admin),
         "InferenceGate": _inference_gate(keccak256, admin),
         "TeeAttestation": _tee_attestation(keccak256, admin, mock_quotes),
+        "InferenceAudit": _inference_audit(keccak256, admin),
+        "VerifierRegistry": _verifier_registry(keccak256, admin),
+        **{name: {} for name in CODE_PREDEPLOYS},
     }
+    addresses = PREDEPLOYS | CODE_PREDEPLOYS
     accounts: dict[str, dict[str, Any]] = {
-        PREDEPLOYS[name]: {
+        addresses[name]: {
             "nonce": "0x1",
             "balance": "0x0",
             "code": artifact(name).deployed_bytecode,
@@ -165,6 +216,9 @@ def _inference_registry(keccak256: Keccak, admin: int) -> Slots:
     for role in ("CURATOR_ROLE", "SLASHER_ROLE"):
         slots |= _role(keccak256, roles, _role_id(keccak256, role), admin)
     slots |= _role(keccak256, roles, _role_id(keccak256, "GATE_ROLE"), int(INFERENCE_GATE, 16))
+    for role in ("AUDIT_ROLE", "SLASHER_ROLE"):
+        slots |= _role(keccak256, roles, _role_id(keccak256, role), int(INFERENCE_AUDIT, 16))
+    slots |= _role(keccak256, roles, _role_id(keccak256, "EVIDENCE_ROLE"), int(PROOF_EVIDENCE, 16))
     slots[contract.slot("minStake")] = MIN_STAKE
     slots[contract.slot("unstakeDelay")] = UNSTAKE_DELAY
     for model in MODELS:
@@ -185,8 +239,33 @@ def _inference_registry(keccak256: Keccak, admin: int) -> Slots:
 def _inference_gate(keccak256: Keccak, admin: int) -> Slots:
     contract = artifact("InferenceGate")
     slots = _role(keccak256, contract.slot("_roles"), _ADMIN_ROLE, admin)
-    slots[contract.slot("parameters")] = packed(
-        (REQUEST_TIMEOUT, 8), (AUDIT_WINDOW, 8), (MAX_CALLBACK_GAS, 8), (AUDIT_QUORUM, 1)
+    parameters = contract.slot("parameters")
+    slots[parameters] = packed(
+        (REQUEST_TIMEOUT, 8), (AUDIT_WINDOW, 8), (MAX_CALLBACK_GAS, 8), (AUDIT_SHARE_PPM, 4)
+    )
+    slots[parameters + 1] = packed((AUDIT_FEE, 16))
+    return slots
+
+
+def _inference_audit(keccak256: Keccak, admin: int) -> Slots:
+    contract = artifact("InferenceAudit")
+    slots = _role(keccak256, contract.slot("_roles"), _ADMIN_ROLE, admin)
+    sizes = (4, 2, 2, 1, 2, 2, 2, 2, 4, 16, 16, 4, 4, 4, 4, 4, 4, 1)
+    fields = list(zip(astuple(AUDIT_PARAMETERS), sizes, strict=True))
+    first = contract.slot("_parameters")
+    # Solidity starts a new word where a member does not fit the old one: before the bond and after the reward.
+    for offset, word in enumerate((fields[:9], fields[9:11], fields[11:])):
+        slots[first + offset] = packed(*word)
+    return slots
+
+
+def _verifier_registry(keccak256: Keccak, admin: int) -> Slots:
+    contract = artifact("VerifierRegistry")
+    roles = contract.slot("_roles")
+    slots = _role(keccak256, roles, _ADMIN_ROLE, admin)
+    slots |= _role(keccak256, roles, _role_id(keccak256, "SLASHER_ROLE"), int(INFERENCE_AUDIT, 16))
+    slots[contract.slot("minStake")] = packed(
+        (VERIFIER_MIN_STAKE, 16), (UNSTAKE_DELAY, 8), (ACTIVATION_DELAY, 4)
     )
     return slots
 

@@ -12,13 +12,27 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from zerog.errors import InferenceError
 
 if TYPE_CHECKING:
     from zerog.inference.answer import Domain, Signatory
-    from zerog.inference.engines import Engine
+    from zerog.inference.engines import DeterminismClass, Engine
+    from zerog.inference.models import ModelIdentity
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What a node serves: model, engine, and how receipts of it can be compared.
+
+    ``engine`` is the description that the engine id hashes.
+    """
+
+    model: ModelIdentity
+    engine: str
+    determinism: DeterminismClass
 
 
 class EngineHost:
@@ -29,6 +43,7 @@ class EngineHost:
     load : gives the engine; may take seconds.
     key : gives the signing key of the receipts, 32 bytes; called at the first use.
     standing : gives where the receipts count, and the 20-byte address whose stake is behind them.
+    announced : what ``load`` will give, for whoever asks before it is loaded.
     """
 
     def __init__(
@@ -36,10 +51,12 @@ class EngineHost:
         load: Callable[[], Engine],
         key: Callable[[], bytes],
         standing: Callable[[], tuple[Domain, bytes]],
+        announced: Served | None = None,
     ) -> None:
         self._load = load
         self._key = key
         self._standing = standing
+        self._announced = announced
         self._lock = threading.Lock()
         self._signatory: Signatory | None = None
 
@@ -47,6 +64,20 @@ class EngineHost:
     def loaded(self) -> Signatory | None:
         """Engine and key if they are ready now."""
         return self._signatory
+
+    @property
+    def served(self) -> Served:
+        """Which model answers; known without loading it."""
+        if (running := self._signatory) is not None:
+            engine = running.engine
+            return Served(engine.model, engine.description, engine.determinism)
+        if self._announced is not None:
+            return self._announced
+        from zerog.contracts import ENGINES
+        from zerog.inference.engines import DeterminismClass
+        from zerog.inference.models import DEFAULT_MODEL
+
+        return Served(DEFAULT_MODEL, ENGINES[0].name, DeterminismClass.EXACT)
 
     def signatory(self) -> Signatory:
         """Engine and key; the first call loads them, and a call that failed is followed by a new attempt.

@@ -53,11 +53,13 @@ def devnet_accounts(client: Client) -> tuple[str, str]:
     return held[-2], held[-1]
 
 
-def ask_gate(client: Client, account: Any, question: bytes, params: SamplingParams, fee: int) -> GateRequest:
+def ask_gate(
+    client: Client, account: Any, question: bytes, params: SamplingParams, fee: int, min_tier: int = 0
+) -> GateRequest:
     """Makes a request for the default model; returns it as the chain has it."""
     model = model_id(MODELS[0], keccak256)
     gate = gate_of(client, account)
-    sent = gate.requestInference(model, question, params.to_tuple(), 0, 0, value=fee)
+    sent = gate.requestInference(model, question, params.to_tuple(), min_tier, 0, value=fee)
     return next(request_of(event) for event in gate.decode(sent) if event.name == "InferenceRequested")
 
 
@@ -91,6 +93,17 @@ def transcript_from_node(
         return client.request("poi_transcript", "0x" + events[0].receiptHash.hex()) if events else None
 
     return decode_transcript(msgspec.json.encode(wait_for(answered, timeout, "the answer to the request")))
+
+
+def tier_name(level: int) -> str:
+    """What the protocol calls a tier."""
+    return _TIERS[level] if level < len(_TIERS) else f"number {level}"
+
+
+def tier_of(client: Client, receipt_hash: bytes) -> int | None:
+    """The tier that the registry has for a receipt; ``None`` when it knows none."""
+    known, level = registry_of(client).levelOf(receipt_hash)
+    return int(level) if known else None
 
 
 def receipt_on_chain(client: Client, transcript: SignedTranscript) -> Check:

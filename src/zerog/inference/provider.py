@@ -228,6 +228,7 @@ class GateProvider:
                 continue
             if not self._is_mine(request):
                 del self._waiting[request_id]
+                self._decline(request_id)
                 continue
             self._running[request_id] = self._pool.submit(self._serve_one, request)
         return len(self._running)
@@ -257,6 +258,7 @@ class GateProvider:
             answer = self._answer_once(request)
         except InferenceError as error:
             log.warning("request 0x%s is not served: %s", request_id.hex(), error)
+            self._decline(request_id)
             return None
         if self._store is not None and answer.published:
             self._store.publish(answer.published)
@@ -271,6 +273,17 @@ class GateProvider:
         self.book.move(request_id, Stage.PARKED if parked else Stage.DONE)
         log.info("answered request 0x%s", request_id.hex())
         return answer
+
+    def _decline(self, request_id: bytes) -> None:
+        """Hands an assigned request back, so that others may answer it: left to expire it would cost stake."""
+        stored = self.gate.requestOf(request_id)
+        if stored.state != OPEN or bytes.fromhex(stored.provider[2:]) != self._address:
+            return
+        try:
+            with self._sending:
+                self.gate.decline(request_id)
+        except (RpcError, TransactionError) as error:
+            log.warning("request 0x%s could not be handed back: %s", request_id.hex(), error)
 
     def _answer_once(self, request: GateRequest) -> Answer:
         """The answer to a request: the one in the book when it still fits, else a new one."""

@@ -43,6 +43,11 @@ def self_test(engine: Engine, rows: int = QUICK_ROWS) -> None:
     ------
     InferenceError : prompt tokens, a chosen token or a row differ; names the first.
     """
+    own = getattr(engine, "self_test", None)
+    if own is not None:
+        # Another kind of engine knows what it has to reproduce.
+        own()
+        return
     known = reference()
     request = known.user_prompt.encode()
     prompt = engine.prompt_tokens(request)

@@ -56,10 +56,15 @@ class InferenceService:
     ) -> None:
         self._connect = connect
         self.host = host
+        self._wanted = threading.Event()
         self._make_store = store
         self._book = book
         self._provider: GateProvider | None = None
         self._failure: str | None = None
+
+    def wake(self) -> None:
+        """Makes it take its place at the gate without waiting for a request there; any thread."""
+        self._wanted.set()
 
     def methods(self) -> Mapping[str, Callable[[Any], Awaitable[Any]]]:
         """``poi_transcript(receiptHash)`` and ``poi_status()``."""
@@ -88,7 +93,7 @@ class InferenceService:
         client, account = self._connect()
         feed = RequestFeed(client, model_id(MODELS[0], keccak256))
         try:
-            while not any(map(feed.is_open, feed.new())):
+            while not self._wanted.is_set() and not any(map(feed.is_open, feed.new())):
                 if stop.wait(POLL):
                     return
             store = None if self._make_store is None else self._make_store(client, account)
@@ -147,8 +152,12 @@ class InferenceService:
     async def _status(self, params: Any) -> Any:
         from zerog.contracts import MODELS
 
+        provider = self._provider
+        running, waiting = (0, 0) if provider is None else provider.queue
         return {
             "model": MODELS[0].name,
-            "state": "serving" if self._provider else "waiting",
+            "state": "serving" if provider else "waiting",
             "failure": self._failure,
+            "queue": {"running": running, "waiting": waiting},
+            "answers": {} if provider is None else provider.book.counts(),
         }

@@ -32,6 +32,8 @@ from zerog.inference.transcript import SignedTranscript, Transcript
 if TYPE_CHECKING:
     from zerog.inference.logits import Logits
 
+TOLERANT_PREFIX = "openai-compatible/"
+"""How the descriptions of engines begin whose servers report log-probabilities."""
 NO_LEAF = AuditVote.NO_BAD_INDEX
 """The index of a fault that lies in no leaf."""
 Progress = Callable[[int, int], None]
@@ -87,6 +89,11 @@ def check_execution(
     receipt, transcript = signed.receipt, signed.transcript
     same = _equal("engine of the re-run", receipt.engineId, engine_id(engine.description))
     model = _equal("model of the re-run", receipt.modelId, engine.model_id)
+    if is_tolerant(transcript.engine) and model.passed:
+        try:
+            return [model, _no_fault("distance of the log-probabilities", find_fault(transcript, engine))]
+        except CannotCompare as error:
+            return [model, Check("distance of the log-probabilities", False, error.message)]
     if not (same.passed and model.passed):
         return [same, model]
     prompt = _prompt_fault(transcript, engine)
@@ -136,9 +143,16 @@ def find_fault(
     """
     if receipt is not None and (fault := binding_fault(transcript, receipt)) is not None:
         return fault
-    _require_comparable(transcript, engine)
+    tolerant = is_tolerant(transcript.engine)
+    if not tolerant:
+        _require_same_engine(transcript, engine)
+    _require_same_model(transcript, engine)
     if (fault := _prompt_fault(transcript, engine)) is not None:
         return fault
+    if tolerant:
+        from zerog.inference.tolerance import thresholds_of, tolerant_fault
+
+        return tolerant_fault(transcript, engine, thresholds_of(engine.model_id))
     faults = [
         fault
         for fault in (
@@ -188,12 +202,20 @@ def _data_root(signed: SignedTranscript) -> Iterator[Check]:
 # Execution.
 
 
-def _require_comparable(transcript: Transcript, engine: Engine) -> None:
+def is_tolerant(engine: str) -> bool:
+    """Whether answers of the engine with this description are compared by distance (`tolerance`)."""
+    return engine.startswith(TOLERANT_PREFIX)
+
+
+def _require_same_engine(transcript: Transcript, engine: Engine) -> None:
     if transcript.engine != engine.description:
         raise CannotCompare(
             f"this machine runs the engine {engine.description!r}; the answer is of {transcript.engine!r}: "
             "they do not agree bit for bit, so nothing can be said about the answer"
         )
+
+
+def _require_same_model(transcript: Transcript, engine: Engine) -> None:
     wanted = id_of(transcript.model)
     if wanted != engine.model_id:
         raise CannotCompare(

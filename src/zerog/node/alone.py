@@ -23,7 +23,7 @@ from zerog.errors import PortInUse
 from zerog.node.config import RpcSettings
 from zerog.node.loop import HandlerLoop
 from zerog.node.ports import ExtraPort, explain, listen, urls
-from zerog.node.services import Service, Supervisor, routes_of
+from zerog.node.services import Service, Supervisor, limits_of, routes_of
 from zerog.node.stopping import Closers, StopRequest
 
 if TYPE_CHECKING:
@@ -80,6 +80,7 @@ class ServerAlone:
         except PortInUse as error:
             raise explain(error, self._rpc, self._further) from error
         self._closers.add(self.server.close)
+        self.server.set_routes(self.loop.routes, limits_of(self._services))
         self.urls = urls(self._further, self.server.listening, self.server.url)
         self.loop.start()
         self._closers.add(self.loop.stop)

@@ -265,6 +265,42 @@ class MinerSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     ] = True
 
 
+class VerifierSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The verifiers of inferences: execute receipts again, vote, and are paid for it."""
+
+    enabled: Annotated[bool, Meta(description="audit the receipts of this chain")] = True
+    count: Annotated[
+        int,
+        Meta(ge=0, le=16, description="verifiers of a devnet, on its accounts from the fifth on"),
+    ] = 3
+    key_files: Annotated[
+        tuple[str, ...],
+        Meta(description="files with the keys of further verifiers, 64 hexadecimal digits each"),
+    ] = ()
+    engines: Annotated[
+        tuple[str, ...],
+        Meta(description="descriptions of the engines to audit for; the embedded one when empty"),
+    ] = ()
+    prepare: Annotated[
+        bool,
+        Meta(description="execute a receipt before its committee is drawn, so that short windows suffice"),
+    ] = True
+    make_blocks: Annotated[
+        bool,
+        Meta(description="with automine: make blocks while an audit waits for its windows"),
+    ] = True
+    canary_ppm: Annotated[
+        int,
+        Meta(
+            ge=0, le=1_000_000, description="known-bad receipts laid per million seen, against lazy verifiers"
+        ),
+    ] = 0
+    watch_ppm: Annotated[
+        int,
+        Meta(ge=0, le=1_000_000, description="receipts per million that are checked though nobody was drawn"),
+    ] = 0
+
+
 class KvSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The key-value node."""
 
@@ -286,6 +322,27 @@ class KvSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     give_up_after: Annotated[
         float, Meta(gt=0, description="seconds that replay waits for data before it goes on without it")
     ] = 60.0
+
+
+class InferenceSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The model of the node."""
+
+    endpoint: Annotated[
+        bool,
+        Meta(description="answer OpenAI's HTTP API, /v1/chat/completions and others, on the node's port"),
+    ] = True
+    api_key_file: (
+        Annotated[
+            str,
+            Meta(
+                description="file with API keys, one a line, of which a request must carry one; none when absent"
+            ),
+        ]
+        | None
+    ) = None
+    max_requests: Annotated[
+        int, Meta(ge=1, le=10_000, description="requests of the endpoint that may be under way")
+    ] = 64
 
 
 class NodeSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -332,6 +389,8 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     indexer: IndexerSettings = IndexerSettings()
     kv: KvSettings = KvSettings()
     miner: MinerSettings = MinerSettings()
+    verifier: VerifierSettings = VerifierSettings()
+    inference: InferenceSettings = InferenceSettings()
 
 
 def load(path: Path | None, overrides: Mapping[str, Any] | None = None) -> Config:

@@ -345,13 +345,13 @@ class Node:
     def _start_services(self) -> None:
         if not self._services:
             return
-        from zerog.node.services import Supervisor, routes_of
+        from zerog.node.services import Supervisor, limits_of, routes_of
 
         for service in self._services:
             self.loop.add(service.methods())
             self.loop.add_routes(routes_of(service))
         self.server.set_methods(self.loop.names)
-        self.server.set_routes(self.loop.routes)
+        self.server.set_routes(self.loop.routes, limits_of(self._services))
         supervisor: Supervisor = Supervisor(self._services)
         self.loop.run(supervisor.start())
         self._closers.add(lambda: self.loop.run(supervisor.stop(), 5))

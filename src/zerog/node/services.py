@@ -46,7 +46,11 @@ class RoutedService(Service, Protocol):
     """A service that also answers HTTP requests of its own."""
 
     def routes(self) -> Mapping[str, RouteHandler]:
-        """Handlers by path prefix; the longest prefix of whole segments that covers a path wins."""
+        """Handlers by path prefix; the longest prefix of whole segments that covers a path wins.
+
+        One that has a method ``body_limits()`` bounds the bodies of some of these prefixes, in bytes,
+        below ``rpc.max_body``: what is longer is refused before it is read.
+        """
         ...
 
 
@@ -54,6 +58,15 @@ def routes_of(service: Service) -> Mapping[str, RouteHandler]:
     """The routes of a service; most have none."""
     routes: Callable[[], Mapping[str, RouteHandler]] | None = getattr(service, "routes", None)
     return {} if routes is None else routes()
+
+
+def limits_of(services: Sequence[Service]) -> dict[str, int]:
+    """The bounds of bodies by path prefix, in bytes, over all services."""
+    limits: dict[str, int] = {}
+    for service in services:
+        bounds: Callable[[], Mapping[str, int]] | None = getattr(service, "body_limits", None)
+        limits |= {} if bounds is None else bounds()
+    return limits
 
 
 class Supervisor:

@@ -8,6 +8,7 @@ finds the earlier services by name. To add a service, write a factory and put it
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from zerog.errors import RpcError, ZerogError
 if TYPE_CHECKING:
     from zerog.client import Client
     from zerog.inference.answer import Domain
+    from zerog.inference.audit.verifier import Auditor, Happening
     from zerog.inference.engine_host import EngineHost
     from zerog.inference.publication import StorageTranscripts
     from zerog.node.devnet import Node
@@ -113,6 +115,33 @@ def engine_host(node: Node) -> EngineHost:
         return domain, bytes.fromhex(node.accounts[-1].address[2:])
 
     return EngineHost(embedded, key, standing)
+
+
+def endpoint(node: Node, running: dict[str, Service]) -> Service | None:
+    """OpenAI's HTTP API over the node's engine, beside the inference service."""
+    settings, inference_service = node.config.inference, running.get("inference")
+    if not settings.endpoint or inference_service is None:
+        return None
+    from zerog.inference.endpoint import EndpointService, EndpointSettings
+    from zerog.inference.service import InferenceService
+
+    assert isinstance(inference_service, InferenceService)
+    keys: tuple[str, ...] = ()
+    if settings.api_key_file is not None:
+        from zerog.inference.endpoint.access import load_keys
+
+        keys = load_keys(Path(settings.api_key_file).expanduser())
+
+    def now() -> int:
+        # A devnet's clock may be ahead: receipts are judged by the time of blocks.
+        return max(int(time.time()), node.engine.head().timestamp)
+
+    return EndpointService(
+        inference_service.host,
+        EndpointSettings(keys, settings.max_requests),
+        now=now,
+        on_first=inference_service.wake,
+    )
 
 
 def storage(node: Node, running: dict[str, Service]) -> StorageService | None:
@@ -297,12 +326,64 @@ def _miner(node: Node, store: FlowStore, stop: threading.Event) -> Miner:
     )
 
 
+def verifier(node: Node, running: dict[str, Service]) -> Service | None:
+    """The verifiers of inferences, on accounts of the node from the fifth on."""
+    from zerog.contracts import PREDEPLOYS
+
+    settings = node.config.verifier
+    accounts = node.accounts[FIRST_VERIFIER : FIRST_VERIFIER + settings.count]
+    known = {address.lower() for address in node.genesis["alloc"]}
+    here = PREDEPLOYS.get("InferenceAudit", "").lower() in known and "storage" in running
+    if not settings.enabled or not here or not (accounts or settings.key_files):
+        return None
+    from zerog.inference.audit.service import VerifierService
+
+    host = getattr(running.get("inference"), "host", None) or engine_host(node)
+    return VerifierService(
+        lambda: LocalRpc(node),
+        [PREDEPLOYS["InferenceRegistry"], PREDEPLOYS["InferenceAudit"]],
+        lambda tell: _auditor(node, host, [account.key for account in accounts], tell),
+        [account.address for account in accounts],
+    )
+
+
+FIRST_VERIFIER = 4
+"""Index of the account of a devnet's first verifier."""
+
+
+def _auditor(node: Node, host: EngineHost, keys: list[bytes], tell: Callable[[Happening], None]) -> Auditor:
+    """The node's verifiers; called when there is a first receipt."""
+    from zerog.chain.sequencer import Mode
+    from zerog.client import Account, Client
+    from zerog.inference.audit.setup import auditor, read_key
+    from zerog.inference.audit.verifier import Policy
+
+    settings, rpc = node.config.verifier, LocalRpc(node)
+    voters = [Account(key) for key in keys] + [read_key(Path(name)) for name in settings.key_files]
+
+    def advance() -> None:
+        if node.sequencer.mining.mode is Mode.AUTOMINE:
+            rpc.request("evm_mine", [])
+
+    return auditor(
+        Client(node.url, storage_url=node.url),
+        voters,
+        lambda: host.signatory().engine,
+        None if node.data_dir is None else node.data_dir / "verifier" / "journal.sqlite",
+        policy=Policy(prepare=settings.prepare, watch_ppm=settings.watch_ppm),
+        advance=advance if settings.make_blocks else None,
+        tell=tell,
+    )
+
+
 FACTORIES: list[tuple[str, Factory]] = [
     ("storage", storage),
     ("inference", inference),
+    ("endpoint", endpoint),
     ("kv", kv),
     ("indexer", indexer),
     ("miner", miner),
+    ("verifier", verifier),
 ]
 
 
