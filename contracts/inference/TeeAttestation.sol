@@ -6,13 +6,14 @@ import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
 import {Predeploys} from "../Predeploys.sol";
 import {IDcapVerifier} from "./IDcapVerifier.sol";
 import {ITeeAttestation} from "./ITeeAttestation.sol";
+import {ITeeAttestationErrors} from "./ITeeAttestationErrors.sol";
 
 /// @title Admission of signers by quotes of trusted hardware
 /// @notice A quote is admitted when precompile 0x…0A11 verifies it at the block's time, its image is on the allow-list,
 /// its platform is up to date, and its report data names the signer. A quote whose chain of trust ends in the mock root,
 /// whose private key is public, is admitted only on chains whose genesis says so, and marked as mock.
 /// @dev Predeploy without constructor: administrator and policy are genesis storage.
-contract TeeAttestation is ITeeAttestation, AccessControl {
+contract TeeAttestation is ITeeAttestation, ITeeAttestationErrors, AccessControl {
     /// @notice What the registry admits.
     /// @param maxValidity Longest admission in seconds; one never outlives the collateral.
     /// @param allowHardening Whether a platform that needs software hardening is admitted (status 1).
@@ -51,20 +52,8 @@ contract TeeAttestation is ITeeAttestation, AccessControl {
         bool mock
     );
 
-    /// @notice The quote, its chain of trust or its collateral is invalid at the block's time; from the precompile.
-    error DcapInvalid(string reason);
-    /// @notice This chain has no verifier of quotes.
-    error DcapUnavailable();
     /// @notice Only the inference registry admits signers.
     error NotRegistry(address caller);
-    /// @notice The chain of trust ends in the mock root, which this chain does not accept.
-    error MockRefused();
-    /// @notice The platform's status is not accepted; numbers as in docs/attestation.md.
-    error StatusRefused(uint8 status);
-    /// @notice The image is not on the allow-list.
-    error MeasurementRefused(bytes32 measurement);
-    /// @notice The quote was made for another signer.
-    error BoundToAnother(address signer, bytes reportData);
     /// @notice The validity is zero or above the limit.
     error ValidityInvalid(uint64 given, uint64 limit);
 

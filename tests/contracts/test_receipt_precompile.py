@@ -8,18 +8,20 @@ from typing import Any
 
 import msgspec
 import pytest
+from tests.contracts.conftest import World, raw
 
 from zerog.chain.keys import keccak256
 from zerog.chain.native_contracts import VERIFY_RECEIPT, receipt_slots
+from zerog.client import Account, Devnet
 from zerog.contracts import ENGINES, INFERENCE_REGISTRY, artifact
 from zerog.contracts.genesis import MIN_STAKE
 from zerog.contracts.storage import mapping_slot
 from zerog.errors import RpcError
-from zerog.inference.receipt import InferenceReceipt
+from zerog.inference.encoding import domain_separator
+from zerog.inference.receipt import InferenceReceipt, sign
 
 UNKNOWN = keccak256(b"unknown")
 WORDS = 18
-GAS_LIMIT = 10_000
 
 
 def _ask(world, target: str, data: bytes, value: int = 0) -> tuple[str, str]:
@@ -177,12 +179,16 @@ def test_a_payment_is_refused(world):
     assert _both(world, _call(world, world.receipt()), value=1) == ("reverted", "0x")
 
 
-def test_a_changed_chain_id_changes_both(world):
-    data = _call(world, world.receipt())
-    with world.net.anchor():
-        world.client.request("anvil_setChainId", 4242)
-        assert _both(world, data) == _error("PoIBadSignature")
-        world.client.request("anvil_setChainId", world.net.chain_id)
+def test_both_follow_the_chain_id():
+    with Devnet(chain_id=4242) as net:
+        admin, provider, user, stranger = net.accounts[:4]
+        other = World(net, admin, provider, Account.random(), user, stranger)
+        other.register(provider, other.signer)
+        receipt = other.receipt()
+        assert _both(other, _call(other, receipt))[0] == "returned"
+        elsewhere = receipt.digest(domain_separator(31337, raw(INFERENCE_REGISTRY)))
+        signature = sign(other.signer.key, elsewhere)
+        assert _both(other, _call(other, receipt, signature)) == _error("PoIBadSignature")
 
 
 def test_the_native_contract_answers_one_function(world):
@@ -192,7 +198,21 @@ def test_the_native_contract_answers_one_function(world):
 
 def _offset(source: random.Random, data: bytes) -> bytes:
     """Moves the signature's offset or length to an edge."""
-    edges = (0, 31, 32, 512, 544, 576, 577, len(data) - 36, len(data) - 35, len(data), 2**64 - 1, 2**64, 2**256 - 1)
+    edges = (
+        0,
+        31,
+        32,
+        512,
+        544,
+        576,
+        577,
+        len(data) - 36,
+        len(data) - 35,
+        len(data),
+        2**64 - 1,
+        2**64,
+        2**256 - 1,
+    )
     place = 4 + 32 * source.choice((16, 18))
     return data[:place] + source.choice(edges).to_bytes(32) + data[place + 32 :]
 
@@ -220,7 +240,14 @@ def _keep(source: random.Random, data: bytes) -> bytes:
     return data
 
 
-MUTATIONS: tuple[Callable[[random.Random, bytes], bytes], ...] = (_offset, _flip, _cut, _extend, _zero_word, _keep)
+MUTATIONS: tuple[Callable[[random.Random, bytes], bytes], ...] = (
+    _offset,
+    _flip,
+    _cut,
+    _extend,
+    _zero_word,
+    _keep,
+)
 
 
 def _random_receipt(world, source: random.Random) -> InferenceReceipt:
@@ -255,33 +282,30 @@ def test_both_agree_on_generated_and_mutated_calls(world, seed):
     assert {("returned", ""), ("reverted", "0x"), *map(_error, expected)} <= seen.keys(), seen
 
 
-def test_a_call_costs_at_most_ten_thousand_gas_over_its_calldata(world):
-    receipt = world.receipt()
-    data = _call(world, receipt)
-    sent = world.client.request(
-        "eth_estimateGas", {"from": world.user.address, "to": VERIFY_RECEIPT, "data": "0x" + data.hex()}
-    )
-    zeros = data.count(0)
-    floor_tokens = zeros + 4 * (len(data) - zeros)
-    intrinsic = 21_000 + 4 * floor_tokens
-    execution = world.client.request(
-        "debug_traceCall",
-        {"from": world.user.address, "to": VERIFY_RECEIPT, "data": "0x" + data.hex()},
-        "latest",
-        {"tracer": "callTracer"},
-    )
-    used = int(execution["gasUsed"], 16) - intrinsic
-    assert 3_000 < used <= GAS_LIMIT, (used, sent)
-    solidity = world.client.request(
-        "debug_traceCall",
-        {"from": world.user.address, "to": INFERENCE_REGISTRY, "data": "0x" + data.hex()},
-        "latest",
-        {"tracer": "callTracer"},
-    )
-    assert used < int(solidity["gasUsed"], 16) - intrinsic
+METER = "0x00000000000000000000000000000000000c0de5"
 
 
-def test_too_little_gas_is_not_an_answer(world):
-    call = {"to": VERIFY_RECEIPT, "data": "0x" + _call(world, world.receipt()).hex(), "gas": hex(40_000)}
-    with pytest.raises(RpcError):
-        world.client.request("eth_call", call, "latest")
+def _metered(world, target: str, gas: str) -> tuple[bool, int]:
+    """Success and cost of a static call from a contract, with ``gas`` as bytecode that pushes its limit."""
+    # calldatacopy(0, 0, size); before = gas(); ok = staticcall(gas, target, 0, size, 0, 0); used = before - gas()
+    call = f"365f5f375a5f5f365f61{target[-4:]}{gas}fa"
+    world.net.set_code(METER, bytes.fromhex(call + "5f525a900360205260405ff3"))
+    data = _call(world, world.receipt())
+    answer = world.client.request("eth_call", {"to": METER, "data": "0x" + data.hex()}, "latest")
+    return bool(int(answer[2:66], 16)), int(answer[66:], 16)
+
+
+def test_a_call_costs_at_most_ten_thousand_gas_and_less_than_in_solidity(world):
+    answered, used = _metered(world, VERIFY_RECEIPT, "5a")
+    assert answered
+    assert 3_000 < used <= 10_000
+    by_solidity, more = _metered(world, INFERENCE_REGISTRY, "5a")
+    assert by_solidity
+    assert used < more
+
+
+def test_too_little_gas_is_no_answer(world):
+    for gas in ("610001", "610dab", "6110ff"):
+        answered, used = _metered(world, VERIFY_RECEIPT, gas)
+        assert not answered
+        assert used >= int(gas[2:], 16)

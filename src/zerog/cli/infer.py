@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from zerog.cli.infer_quote import quote
 from zerog.cli.output import common_options, print_json, wants_json
 from zerog.errors import InferenceError
 
@@ -325,3 +326,6 @@ def _show_checks(file: Path, transcript: SignedTranscript, checks: list[Check], 
     click.secho(f"valid: signed by 0x{transcript.signer.hex()}", fg="green")
     if not rerun:
         click.echo("the computation itself was not repeated: add --rerun")
+
+
+infer.add_command(quote)

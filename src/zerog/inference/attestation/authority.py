@@ -88,7 +88,9 @@ def leaf(name: str, issuer: Identity, extension: tuple[str, bytes] | None = None
     return _issue(name, public_key(name), issuer, is_authority=False, extension=extension)
 
 
-def revocation_list(issuer: Identity, issued: datetime, until: datetime, revoked: tuple[int, ...] = ()) -> bytes:
+def revocation_list(
+    issuer: Identity, issued: datetime, until: datetime, revoked: tuple[int, ...] = ()
+) -> bytes:
     """A DER revocation list of ``issuer``; ``revoked`` are serial numbers."""
     from cryptography import x509
     from cryptography.hazmat.primitives.hashes import SHA256
