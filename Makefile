@@ -77,6 +77,8 @@ $(STAMP)/inference: pyproject.toml | $(STAMP) $(STAMP)/native
 $(STAMP)/test: pyproject.toml | $(STAMP) $(STAMP)/native
 	$(BIN)/python .ci/extras.py test | xargs -d '\n' $(BIN)/pip install -q
 	$(BIN)/python .ci/extras.py zk | xargs -d '\n' $(BIN)/pip install -q
+	$(BIN)/python .ci/extras.py onnx | xargs -d '\n' $(BIN)/pip install -q
+	$(BIN)/zerog infer fetch --embeddings
 	@touch $@
 
 $(STAMP)/bench: pyproject.toml | $(STAMP)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from zerog.cli.calibrate import calibrate
 from zerog.cli.output import common_options, print_json, report, wants_json
 from zerog.errors import InferenceError
 
@@ -28,6 +29,9 @@ CHEATS = (
 @click.group()
 def audit() -> None:
     """Verify the answers of others, and be paid; or try to cheat."""
+
+
+audit.add_command(calibrate)
 
 
 def _url(command: Any) -> Any:

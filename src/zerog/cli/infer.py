@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from zerog.client import Client
     from zerog.inference.transcript import SignedTranscript
     from zerog.inference.verification import Check
+    from zerog.inference.weights import Weights
 
 DEFAULT_URL = "http://127.0.0.1:8545"
 DEFAULT_TOKENS = 256
@@ -94,7 +95,7 @@ def verify(file: Path, rerun: bool, signer: str | None, url: str | None) -> None
     expected = None if signer is None else parse_hex(signer, 20, "--signer")
     checks = check_transcript(transcript, expected)
     if rerun:
-        checks += check_execution(transcript, _engine())
+        checks += check_execution(transcript, _engine_like(transcript))
     if url is not None:
         from zerog.inference.onchain import receipt_on_chain
 
@@ -106,20 +107,63 @@ def verify(file: Path, rerun: bool, signer: str | None, url: str | None) -> None
 
 
 @infer.command()
+@click.option("--embeddings", is_flag=True, help="The embedding model instead.")
 @common_options
-def fetch() -> None:
+def fetch(embeddings: bool) -> None:
     """Download and check the weights of the embedded model."""
-    path = weights()
+    if embeddings:
+        from zerog.inference.weights import MINILM, MINILM_TOKENIZER
+
+        path = weights(MINILM)
+        weights(MINILM_TOKENIZER)
+    else:
+        path = weights()
     if wants_json():
         print_json({"weights": str(path)})
     else:
         click.echo(f"weights ready: {path}")
 
 
+@infer.command()
+@click.argument("texts", nargs=-1, required=True)
+@click.option("-o", "--out", type=_PATH, help="Write the receipt and its transcript to this file.")
+@common_options
+def embed(texts: tuple[str, ...], out: Path | None) -> None:
+    """Turn TEXTS into vectors, with a receipt that is signed here.
+
+    Prints one vector a line; the receipt goes to standard error.
+    """
+    import msgspec
+
+    from zerog.inference.embedding import decode_vectors, neutral_params
+    from zerog.inference.engine_host import embeddings
+    from zerog.inference.transcript_file import write_transcript
+    from zerog.inference.weights import MINILM, MINILM_TOKENIZER
+
+    weights(MINILM)
+    weights(MINILM_TOKENIZER)
+    request = msgspec.json.encode({"input": list(texts)})
+    signed = _sign_here(embeddings(), request, neutral_params(len(texts)))
+    if out is not None:
+        write_transcript(out, signed)
+    vectors = [vector.tolist() for vector in decode_vectors(signed.transcript.output)]
+    if wants_json():
+        receipt_hash = "0x" + signed.receipt_hash.hex()
+        print_json({"vectors": vectors, "receiptHash": receipt_hash, "receipt": signed.receipt.to_message()})
+        return
+    for vector in vectors:
+        click.echo(" ".join(f"{value:.6f}" for value in vector))
+    click.echo(f"receipt  0x{signed.receipt_hash.hex()}, signed by 0x{signed.signer.hex()}", err=True)
+
+
 # Asking.
 
 
 def _ask_here(question: bytes, params: Any) -> SignedTranscript:
+    return _sign_here(_engine(), question, params)
+
+
+def _sign_here(engine: Any, request: bytes, params: Any) -> SignedTranscript:
     import secrets
     import time
 
@@ -128,8 +172,8 @@ def _ask_here(question: bytes, params: Any) -> SignedTranscript:
 
     domain = Domain(31337, bytes.fromhex(INFERENCE_REGISTRY[2:]))
     key = _signer_key()
-    signatory = _signatory(key, None, domain)
-    inquiry = Inquiry(secrets.token_bytes(32), bytes.fromhex(signatory.signer[2:]), question, params)
+    signatory = _signatory(key, None, domain, engine)
+    inquiry = Inquiry(secrets.token_bytes(32), bytes.fromhex(signatory.signer[2:]), request, params)
     answer = signatory.answer(inquiry, int(time.time()))
     signed: SignedTranscript = signatory.signed_transcript(answer)
     return signed
@@ -209,11 +253,22 @@ def _engine() -> Any:
     return LlamaCppEngine(weights())
 
 
-def _signatory(key: bytes, provider: bytes | None, domain: Any) -> Any:
+def _engine_like(signed: SignedTranscript) -> Any:
+    from zerog.inference.engine_host import engine_like
+    from zerog.inference.verification import is_vector
+    from zerog.inference.weights import MINILM, MINILM_TOKENIZER
+
+    description = signed.transcript.engine
+    for wanted in (MINILM, MINILM_TOKENIZER) if is_vector(description) else (None,):
+        weights(wanted)
+    return engine_like(description)
+
+
+def _signatory(key: bytes, provider: bytes | None, domain: Any, engine: Any = None) -> Any:
     from zerog.chain.keys import address_of
     from zerog.inference.answer import Signatory
 
-    return Signatory(_engine(), key, provider or bytes.fromhex(address_of(key)[2:]), domain)
+    return Signatory(engine or _engine(), key, provider or bytes.fromhex(address_of(key)[2:]), domain)
 
 
 def _signer_key() -> bytes:
@@ -223,21 +278,20 @@ def _signer_key() -> bytes:
     return load_or_create(home() / "inference-signer.key")
 
 
-def weights() -> Path:
-    """The verified weights, downloaded with a progress bar when they are missing."""
+def weights(wanted: Weights | None = None) -> Path:
+    """The verified weights, of the embedded model unless told; downloaded with a progress bar when missing."""
     from zerog.inference.weights import SMOLLM2, find
     from zerog.inference.weights import fetch as fetch_weights
 
-    if find(SMOLLM2) is not None or wants_json():
-        return fetch_weights(SMOLLM2)
-    return _with_progress(fetch_weights)
+    chosen = wanted or SMOLLM2
+    if find(chosen) is not None or wants_json():
+        return fetch_weights(chosen)
+    return _with_progress(fetch_weights, chosen)
 
 
-def _with_progress(fetch_weights: Any) -> Path:
+def _with_progress(fetch_weights: Any, chosen: Weights) -> Path:
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
-
-    from zerog.inference.weights import SMOLLM2
 
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, console=Console(stderr=True)) as bars:
@@ -245,10 +299,10 @@ def _with_progress(fetch_weights: Any) -> Path:
 
         def report(stage: str, done: int, total: int) -> None:
             if stage not in tasks:
-                tasks[stage] = bars.add_task(f"{stage} {SMOLLM2.name}", total=total)
+                tasks[stage] = bars.add_task(f"{stage} {chosen.name}", total=total)
             bars.update(tasks[stage], completed=done, total=total)
 
-        path: Path = fetch_weights(SMOLLM2, report)
+        path: Path = fetch_weights(chosen, report)
     return path
 
 

@@ -2,11 +2,11 @@
 
 The honest runs are the same weights on other kernels (flash attention off; micro-batches of 512), the
 cheats are requantisations of the same file and a text that a coarser model wrote and the true one read.
-From one half of the prompts come thresholds, from the other, which the thresholds have never seen, the
-error rates::
+From the first third of the prompts come thresholds, from the rest, which the thresholds have never seen,
+the error rates. On the command line: ``zerog audit calibrate``::
 
-    report = calibrate(weights, folder, PROMPTS, progress=print)
-    report.thresholds, report.false_alarms, report.misses
+    report = calibrate(engine, weights, folder, prompts, progress=print)
+    report.thresholds, report.rate(honest=True), report.rate(honest=False)
 """
 
 from __future__ import annotations

@@ -122,3 +122,34 @@ def embedded() -> Engine:
     from zerog.inference.engines.llama_cpp import LlamaCppEngine
 
     return LlamaCppEngine(fetch(SMOLLM2))
+
+
+def embeddings() -> Engine:
+    """The embedding model.
+
+    Raises
+    ------
+    InferenceError : its files are not on this machine; nothing is downloaded behind a user's back.
+    """
+    from zerog.inference.weights import MINILM, MINILM_TOKENIZER, find
+
+    for wanted in (MINILM, MINILM_TOKENIZER):
+        if find(wanted) is None:
+            raise InferenceError(
+                f"{wanted.name} is not on this machine", hint="run: zerog infer fetch --embeddings"
+            )
+    from zerog.inference.engines.onnx import OnnxEngine, minilm
+
+    return OnnxEngine(minilm())
+
+
+def engine_like(description: str) -> Engine:
+    """The engine of this machine that checks answers of the engine with that description.
+
+    Raises
+    ------
+    InferenceError : as `embedded` and `embeddings`.
+    """
+    from zerog.inference.verification import is_vector
+
+    return embeddings() if is_vector(description) else embedded()

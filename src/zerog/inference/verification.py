@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 TOLERANT_PREFIX = "openai-compatible/"
 """How the descriptions of engines begin whose servers report log-probabilities."""
+VECTOR_PREFIX = "onnxruntime/"
+"""How the descriptions of engines begin whose answers are vectors (`embedding`)."""
 NO_LEAF = AuditVote.NO_BAD_INDEX
 """The index of a fault that lies in no leaf."""
 Progress = Callable[[int, int], None]
@@ -96,6 +98,8 @@ def check_execution(
             return [model, Check("distance of the log-probabilities", False, error.message)]
     if not (same.passed and model.passed):
         return [same, model]
+    if is_vector(transcript.engine):
+        return [same, model, _no_fault("vectors", find_fault(transcript, engine, receipt=receipt))]
     prompt = _prompt_fault(transcript, engine)
     if prompt is None and receipt.promptTokens != transcript.prompt_tokens:
         prompt = Fault(NO_LEAF, f"claimed {receipt.promptTokens}, computed {transcript.prompt_tokens}")
@@ -153,6 +157,10 @@ def find_fault(
         from zerog.inference.tolerance import thresholds_of, tolerant_fault
 
         return tolerant_fault(transcript, engine, thresholds_of(engine.model_id))
+    if is_vector(transcript.engine):
+        from zerog.inference.embedding import vector_fault
+
+        return vector_fault(transcript, engine, from_leaf)
     faults = [
         fault
         for fault in (
@@ -205,6 +213,11 @@ def _data_root(signed: SignedTranscript) -> Iterator[Check]:
 def is_tolerant(engine: str) -> bool:
     """Whether answers of the engine with this description are compared by distance (`tolerance`)."""
     return engine.startswith(TOLERANT_PREFIX)
+
+
+def is_vector(engine: str) -> bool:
+    """Whether answers of the engine with this description are vectors, one leaf each."""
+    return engine.startswith(VECTOR_PREFIX)
 
 
 def _require_same_engine(transcript: Transcript, engine: Engine) -> None:

