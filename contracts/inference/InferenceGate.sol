@@ -121,6 +121,9 @@ contract InferenceGate is IInferenceGate, IProofOfInferenceErrors, AccessControl
     uint256 private constant RESERVE_GAS = 80_000;
     uint256 private constant RESERVE_GAS_PER_WORD = 23_000;
 
+    uint256 private constant GROSS_SHIFT = 128;
+    uint256 private constant OPENED = 1 << 255;
+
     /// @notice Current parameters.
     Parameters public parameters;
     mapping(bytes32 requestId => Stored request) private _requests;
@@ -128,7 +131,9 @@ contract InferenceGate is IInferenceGate, IProofOfInferenceErrors, AccessControl
     mapping(bytes32 receiptHash => bytes32 requestId) private _requestOfReceipt;
     mapping(bytes32 modelId => EnumerableSet.AddressSet providers) private _queues;
     mapping(bytes32 modelId => uint256 position) private _cursors;
-    mapping(address account => uint256 amount) private _credits;
+    /// @dev Low half: wei due in full. High half: fees of which the audit's share is still to be taken. The top bit keeps
+    /// a provider's slot from becoming empty, so that every answer costs the same.
+    mapping(address account => uint256 credits) private _credits;
 
     event InferenceRequested(
         bytes32 indexed requestId,
@@ -211,7 +216,7 @@ contract InferenceGate is IInferenceGate, IProofOfInferenceErrors, AccessControl
         uint8 minTier,
         uint64 gasLimit
     ) external payable returns (bytes32 requestId) {
-        if (!_registry().isModel(modelId)) revert PoIUnknownModel();
+        _checkModel(modelId);
         if (input.length > MAX_INPUT_SIZE) revert InputTooLarge(input.length, MAX_INPUT_SIZE);
         if (minTier > Tier.NATIVE) revert TierUnknown(minTier);
         if (msg.value > type(uint96).max) revert FeeTooHigh(msg.value, type(uint96).max);
@@ -281,15 +286,18 @@ contract InferenceGate is IInferenceGate, IProofOfInferenceErrors, AccessControl
         (uint8 tier, bytes32 receiptHash) = _registry().consume(receipt, signature, needed);
         _checkAnswer(request, receipt, output);
 
+        bool deliverable = tier >= minTier;
         request.provider = receipt.provider;
         request.tier = tier;
+        request.state = deliverable ? State.Delivered : State.Parked;
         request.commitment = receiptHash;
         emit InferenceFulfilled(requestId, receipt.provider, receiptHash, tier, output);
-        if (tier >= minTier) {
-            _deliver(requestId, request, output);
+        if (deliverable) {
+            _pay(receipt.provider, request.fee);
+            // An account without code has its answer in the event.
+            if (request.requester.code.length > 0) _handOver(requestId, request, output);
             return;
         }
-        request.state = State.Parked;
         _requestOfReceipt[receiptHash] = requestId;
         _outputs[requestId] = output;
         emit InferenceParked(requestId, receiptHash, tier, minTier);
@@ -313,7 +321,7 @@ contract InferenceGate is IInferenceGate, IProofOfInferenceErrors, AccessControl
         Stored storage request = _requests[requestId];
         if (request.state != State.Parked) revert NotParked(requestId, request.state);
         bytes32 receiptHash = request.commitment;
-        (, uint64 fulfilledAt, uint8 tier, bool condemned) = _registry().receiptOf(receiptHash);
+        (, uint64 fulfilledAt, uint8 tier, bool condemned) = _receiptOf(receiptHash);
         if (condemned) {
             request.state = State.Disputed;
             emit InferenceDisputed(requestId, receiptHash);
@@ -323,14 +331,18 @@ contract InferenceGate is IInferenceGate, IProofOfInferenceErrors, AccessControl
             if (request.minTier != Tier.OPTIMISTIC) revert PoITierTooLow();
             uint256 windowEnd = uint256(fulfilledAt) + parameters.auditWindow;
             if (block.number < windowEnd) revert WindowOpen(windowEnd);
-            AuditState audit = _auditState(receiptHash);
-            if (_isOpen(audit)) revert AuditOpen(receiptHash, audit);
-            if (audit == AuditState.Inconclusive) revert AuditInconclusive(receiptHash);
+            if (_isInconclusive(receiptHash)) revert AuditInconclusive(receiptHash);
             tier = Tier.OPTIMISTIC;
             _registry().raiseTier(receiptHash, tier);
         }
+        bytes memory output = _outputs[requestId];
+        delete _outputs[requestId];
         request.tier = tier;
-        _deliver(requestId, request, _outputs[requestId]);
+        request.state = State.Delivered;
+        if (request.sharePaid) _credit(request.provider, request.fee);
+        else _pay(request.provider, request.fee);
+        if (request.requester.code.length > 0) _handOver(requestId, request, output);
+        else emit InferenceDelivered(requestId, receiptHash, tier);
     }
 
     /// @notice Calls a consumer again whose callback failed. Reverts when it fails again; the output stays.
@@ -361,7 +373,7 @@ contract InferenceGate is IInferenceGate, IProofOfInferenceErrors, AccessControl
         }
         uint256 fee = request.fee;
         request.state = State.Refunded;
-        _credits[request.requester] += fee;
+        _credit(request.requester, fee);
         delete _outputs[requestId];
         emit InferenceRefunded(requestId, request.requester, fee);
         // Silence costs the provider its place in the queue and a little stake; having answered does not.
@@ -374,41 +386,46 @@ contract InferenceGate is IInferenceGate, IProofOfInferenceErrors, AccessControl
     /// @inheritdoc IInferenceGate
     function collectAuditShare(bytes32 receiptHash) external nonReentrant returns (uint256 amount) {
         if (msg.sender != address(_audit())) revert NotAuditContract(msg.sender);
-        Stored storage request = _requests[_requestOfReceipt[receiptHash]];
-        amount = _credits[msg.sender];
-        if (request.state == State.Parked && !request.sharePaid) {
-            uint256 share = _auditShare(request.fee);
-            request.sharePaid = true;
-            request.fee -= uint96(share);
-            amount += share;
+        if (receiptHash != bytes32(0)) {
+            Stored storage request = _requests[_requestOfReceipt[receiptHash]];
+            if (request.state == State.Parked && !request.sharePaid) {
+                uint256 share = _auditShare(request.fee);
+                request.sharePaid = true;
+                request.fee -= uint96(share);
+                _credit(msg.sender, share);
+            }
+            (address provider, , , ) = _receiptOf(receiptHash);
+            _takeShare(provider);
         }
+        amount = _empty(msg.sender);
         if (amount == 0) return 0;
-        _credits[msg.sender] = 0;
         emit AuditShareCollected(receiptHash, amount);
         Address.sendValue(payable(msg.sender), amount);
     }
 
     /// @notice Pays `account` what the gate owes it. Anybody may call; the money goes to `account`.
     function withdraw(address payable account) external nonReentrant {
-        uint256 amount = _credits[account];
+        _takeShare(account);
+        uint256 amount = _empty(account);
         if (amount == 0) revert NothingToWithdraw(account);
-        _credits[account] = 0;
         emit Withdrawn(account, amount);
         Address.sendValue(account, amount);
     }
 
-    /// @notice Wei that the gate owes `account`.
+    /// @notice Wei that the gate owes `account`, the audit's share of its fees taken off.
     function creditOf(address account) external view returns (uint256) {
-        return _credits[account];
+        uint256 gross = _grossOf(account);
+        return _netOf(account) + gross - _auditShare(gross);
     }
 
     // ---------------------------------------------------------------- queue
 
     /// @notice Offers to answer requests for a model; requests are dealt out in turn.
     function joinQueue(bytes32 modelId) external {
-        if (!_registry().isModel(modelId)) revert PoIUnknownModel();
-        if (!_registry().isEligible(msg.sender)) revert ProviderNotEligible(msg.sender);
+        _checkModel(modelId);
+        if (!_isEligible(msg.sender)) revert ProviderNotEligible(msg.sender);
         if (!_queues[modelId].add(msg.sender)) revert AlreadyQueued(modelId, msg.sender);
+        _credits[msg.sender] |= OPENED;
         emit QueueJoined(modelId, msg.sender);
     }
 
@@ -485,14 +502,26 @@ contract InferenceGate is IInferenceGate, IProofOfInferenceErrors, AccessControl
         return IInferenceAudit(Predeploys.INFERENCE_AUDIT);
     }
 
-    function _auditState(bytes32 receiptHash) private view returns (AuditState) {
-        IInferenceAudit audit = _audit();
-        return address(audit).code.length == 0 ? AuditState.None : audit.stateOf(receiptHash);
+    function _checkModel(bytes32 modelId) private view {
+        if (!_registry().isModel(modelId)) revert PoIUnknownModel();
     }
 
-    function _isOpen(AuditState state) private pure returns (bool) {
-        return
-            state == AuditState.Committing || state == AuditState.Revealing || state == AuditState.Escalated;
+    function _isEligible(address provider) private view returns (bool) {
+        return _registry().isEligible(provider);
+    }
+
+    function _receiptOf(bytes32 receiptHash) private view returns (address, uint64, uint8, bool) {
+        return _registry().receiptOf(receiptHash);
+    }
+
+    /// @dev Whether the audit of a receipt ended without a conclusion. Reverts while it is open.
+    function _isInconclusive(bytes32 receiptHash) private view returns (bool) {
+        IInferenceAudit audit = _audit();
+        if (address(audit).code.length == 0) return false;
+        AuditState state = audit.stateOf(receiptHash);
+        bool open = state == AuditState.Committing || state == AuditState.Revealing || state == AuditState.Escalated;
+        if (open) revert AuditOpen(receiptHash, state);
+        return state == AuditState.Inconclusive;
     }
 
     /// @dev False: only after the deadline. Reverts when it cannot be refunded at all.
@@ -501,22 +530,45 @@ contract InferenceGate is IInferenceGate, IProofOfInferenceErrors, AccessControl
         if (state == State.Disputed) return true;
         if (state == State.Open) return false;
         if (state != State.Parked) revert NotRefundable(requestId, state);
-        (, , uint8 tier, bool condemned) = _registry().receiptOf(request.commitment);
+        (, , uint8 tier, bool condemned) = _receiptOf(request.commitment);
         if (condemned) return true;
-        AuditState audit = _auditState(request.commitment);
-        if (_isOpen(audit)) revert AuditOpen(request.commitment, audit);
-        if (audit == AuditState.Inconclusive) return true;
+        if (_isInconclusive(request.commitment)) return true;
         if (request.minTier == Tier.OPTIMISTIC || tier >= request.minTier) revert NotRefundable(requestId, state);
         return false;
     }
 
-    /// @dev Credits the fee of an answer, less the audit's share unless that was paid before.
-    function _payProvider(Stored storage request) private {
-        uint256 fee = request.fee;
-        if (fee == 0) return;
-        uint256 share = request.sharePaid ? 0 : _auditShare(fee);
-        if (share > 0) _credits[address(_audit())] += share;
-        _credits[request.provider] += fee - share;
+    /// @dev Credits the fee of an answer. The audit's share of it is taken when the provider withdraws, or when an audit
+    /// of one of its answers needs it: until then both are one number.
+    function _pay(address provider, uint256 fee) private {
+        if (fee > 0) _credits[provider] = (_credits[provider] + (fee << GROSS_SHIFT)) | OPENED;
+    }
+
+    /// @dev No sum of fees overflows: there is less money than that.
+    function _credit(address account, uint256 amount) private {
+        if (amount > 0) _credits[account] += amount;
+    }
+
+    /// @dev Moves the audit's share of the fees of `provider` to the audit contract.
+    function _takeShare(address provider) private {
+        uint256 gross = _grossOf(provider);
+        if (gross == 0) return;
+        uint256 share = _auditShare(gross);
+        _credits[provider] = OPENED | (_netOf(provider) + gross - share);
+        _credit(address(_audit()), share);
+    }
+
+    function _netOf(address account) private view returns (uint256) {
+        return uint128(_credits[account]);
+    }
+
+    function _grossOf(address account) private view returns (uint256) {
+        return (_credits[account] & ~OPENED) >> GROSS_SHIFT;
+    }
+
+    /// @dev Takes out what is due in full, after the audit's share was taken.
+    function _empty(address account) private returns (uint256 amount) {
+        amount = _netOf(account);
+        _credits[account] -= amount;
     }
 
     function _auditShare(uint256 fee) private view returns (uint256) {
@@ -531,7 +583,7 @@ contract InferenceGate is IInferenceGate, IProofOfInferenceErrors, AccessControl
             if (length == 0) return address(0);
             uint256 position = _cursors[modelId] % length;
             address provider = queue.pos(position);
-            if (_registry().isEligible(provider)) {
+            if (_isEligible(provider)) {
                 _cursors[modelId] = position + 1;
                 return provider;
             }
@@ -561,21 +613,16 @@ contract InferenceGate is IInferenceGate, IProofOfInferenceErrors, AccessControl
         if (outputHash != receipt.outputHash) revert OutputMismatch(receipt.outputHash, outputHash);
     }
 
-    /// @dev Pays the provider and calls the consumer. A failing consumer loses nothing: its output is kept.
-    function _deliver(bytes32 requestId, Stored storage request, bytes memory output) private {
-        request.state = State.Delivered;
-        _payProvider(request);
-        delete _outputs[requestId];
-        if (request.requester.code.length > 0) {
-            (bool success, bytes memory reason) = _callback(requestId, request, output);
-            if (!success) {
-                request.state = State.CallbackFailed;
-                _outputs[requestId] = output;
-                emit CallbackFailed(requestId, reason);
-                return;
-            }
+    /// @dev Calls the consumer. A failing one loses nothing: its output is kept.
+    function _handOver(bytes32 requestId, Stored storage request, bytes memory output) private {
+        (bool success, bytes memory reason) = _callback(requestId, request, output);
+        if (success) {
+            emit InferenceDelivered(requestId, request.commitment, request.tier);
+            return;
         }
-        emit InferenceDelivered(requestId, request.commitment, request.tier);
+        request.state = State.CallbackFailed;
+        _outputs[requestId] = output;
+        emit CallbackFailed(requestId, reason);
     }
 
     /// @dev A try/catch whose gas the caller cannot starve and whose return data the consumer cannot inflate: the

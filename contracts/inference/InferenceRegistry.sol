@@ -362,7 +362,7 @@ contract InferenceRegistry is
         uint8 minTier
     ) external returns (uint8 tier, bytes32 receiptHash) {
         (tier, receiptHash) = _verify(receipt, signature, Tier.SIGNED);
-        ReceiptRecord storage record_ = _receipts[receiptHash];
+        ReceiptRecord memory record_ = _receipts[receiptHash];
         if (record_.condemned) revert ReceiptIsCondemned(receiptHash);
         // A receipt that was recorded before may have been audited since.
         if (record_.known && record_.tier > tier) tier = record_.tier;
@@ -375,8 +375,8 @@ contract InferenceRegistry is
             revert ReservedForGate(receipt.requestId, gate);
         }
         usage.used = true;
-        if (record_.known) record_.tier = tier;
-        else _receipts[receiptHash] = ReceiptRecord(receipt.provider, uint64(block.number), tier, true, false);
+        uint64 since = record_.known ? record_.blockNumber : uint64(block.number);
+        _receipts[receiptHash] = ReceiptRecord(receipt.provider, since, tier, true, false);
         emit ReceiptConsumed(receiptHash, receipt.requestId, receipt.provider, receipt.requester, tier);
     }
 

@@ -153,6 +153,8 @@ library ProofOfInference {
         keccak256("AuditVote(bytes32 receiptHash,address verifier,uint8 verdict,uint32 badIndex,bytes32 traceRoot)");
     string internal constant NAME = "ProofOfInference";
     string internal constant VERSION = "1";
+    bytes32 internal constant NAME_HASH = keccak256("ProofOfInference");
+    bytes32 internal constant VERSION_HASH = keccak256("1");
 
     /// @notice Separator of the domain of `registry` on this chain.
     function domainSeparator(address registry) internal view returns (bytes32) {
@@ -160,8 +162,8 @@ library ProofOfInference {
             keccak256(
                 abi.encode(
                     DOMAIN_TYPEHASH,
-                    keccak256(bytes(NAME)),
-                    keccak256(bytes(VERSION)),
+                    NAME_HASH,
+                    VERSION_HASH,
                     block.chainid,
                     registry
                 )

@@ -71,7 +71,15 @@ def test_the_banner_names_storage() -> None:
     with started("--ephemeral") as (_, banner):
         url = banner["url"]
         assert banner["urls"] == {"storage": url, "indexer": url, "kv": url}
-        assert banner["services"] == ["inference", "storage", "kv", "indexer", "miner"]
+        assert banner["services"] == [
+            "storage",
+            "inference",
+            "endpoint",
+            "kv",
+            "indexer",
+            "miner",
+            "verifier",
+        ]
         assert banner["shard"] == "0/1"
         status = Client(url).request("zgs_getStatus")
         assert status["networkIdentity"]["flowAddress"].lower() == banner["contracts"]["StorageFlow"].lower()

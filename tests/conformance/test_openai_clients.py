@@ -17,6 +17,7 @@ openai = pytest.importorskip("openai")
 pytestmark = pytest.mark.conformance
 
 MODEL = "SmolLM2-135M-Instruct"
+EMBEDDER = "all-MiniLM-L6-v2"
 MESSAGES = [{"role": "user", "content": "Name a colour."}]
 CHECKS = re.findall(r"^  (\w+): async \(\) =>", (CLIENTS / "openai.mjs").read_text(), re.MULTILINE)
 
@@ -75,8 +76,16 @@ def test_a_completion_has_log_probabilities(client: Any) -> None:
     assert len(answer.choices[0].logprobs.token_logprobs) == 3
 
 
+def test_vectors_come_as_floats_and_in_base64(client: Any) -> None:
+    plain = client.embeddings.create(model=EMBEDDER, input=["A cat.", "A dog."], encoding_format="float")
+    coded = client.embeddings.create(model=EMBEDDER, input=["A cat.", "A dog."])
+    assert [len(entry.embedding) for entry in plain.data] == [384, 384]
+    assert [entry.embedding for entry in plain.data] == [entry.embedding for entry in coded.data]
+    assert plain.zerog["receipt"]["outputTokens"] == 2
+
+
 def test_models_are_listed_and_found(client: Any) -> None:
-    assert [model.id for model in client.models.list()] == [MODEL]
+    assert [model.id for model in client.models.list()] == [MODEL, EMBEDDER]
     assert client.models.retrieve(MODEL).zerog["class"] == "exact"
 
 

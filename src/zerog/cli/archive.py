@@ -16,6 +16,7 @@ from zerog.client import Account, Client
 from zerog.client.storage import Storage, StoredFile
 from zerog.contracts import PREDEPLOYS, artifact
 from zerog.errors import StorageError
+from zerog.inference.publication import StorageTranscripts
 from zerog.inference.transcript import SignedTranscript
 from zerog.inference.transcript_file import decode_transcript, encode_transcript
 from zerog.inference.verification import check_transcript
@@ -66,6 +67,11 @@ class Archive:
     def __init__(self, client: Client, url: str, payer: Account, folder: Path) -> None:
         self._client, self._folder = client, folder
         self._storage = Storage(url, client=client, account=payer, state=folder / "payments")
+
+    @property
+    def transcripts(self) -> StorageTranscripts:
+        """The same storage, for transcripts in their canonical form."""
+        return StorageTranscripts(self._storage)
 
     def keep_evidence(self, transcript: SignedTranscript, signer: bytes) -> list[Kept]:
         """Stores transcript and receipt in one transaction, reads both back and checks the transcript read."""

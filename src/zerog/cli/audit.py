@@ -14,7 +14,9 @@ from zerog.errors import InferenceError
 
 if TYPE_CHECKING:
     from zerog.client import Client
+    from zerog.inference.audit.canary import CanaryLayer
     from zerog.inference.audit.cheating import CheatOutcome, Scene
+    from zerog.inference.audit.contract import AuditContracts
     from zerog.inference.audit.verifier import Happening
 
 DEFAULT_URL = "http://127.0.0.1:8545"
@@ -195,6 +197,78 @@ def leave(finish: bool, url: str, key_file: Path) -> None:
     sent = contracts.verifiers.requestUnstake(stake, account=account)
     report(f"asked for {stake / _WEI:g} tokens back in {sent.hash}; then: zerog audit exit --finish",
            {"transaction": sent.hash, "amount": str(stake)})  # fmt: skip
+
+
+@audit.command()
+@click.option("--follow", is_flag=True, help="Go on laying, for a share of the receipts that are seen.")
+@click.option("--share", type=click.FloatRange(0, 1),
+              help="That share; by default 0.05, on a devnet 0.")  # fmt: skip
+@click.option("--storage-url", help="Storage network, when not at --url.")
+@_url
+@_key
+@common_options
+def canary(follow: bool, share: float | None, storage_url: str | None, url: str, key_file: Path) -> None:
+    """Lay a bad receipt to find verifiers that do not execute; without --follow one, watched to its end.
+
+    The account becomes a provider (its stake is spared) and pays the bond, which comes back.
+    """
+    import signal
+    import threading
+
+    from zerog.client import Client
+    from zerog.inference.audit.canary import share_of
+    from zerog.inference.audit.contract import AuditContracts
+    from zerog.inference.audit.setup import canary_layer, read_key
+    from zerog.node.datadir import home
+
+    account, engine, stop = read_key(key_file), _Lazy(), threading.Event()
+    client = Client(url, account=account, storage_url=storage_url)
+    asked = None if share is None else round(share * 1_000_000)
+    layer = canary_layer(
+        client,
+        account,
+        engine.get,
+        home() / "verifier" / f"canaries-{account.address.lower()}.sqlite",
+        share_ppm=share_of(asked, _is_devnet(client)),
+        tell=_tell,
+    )
+    if follow:
+        for name in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(name, lambda *_: stop.set())
+        layer.run(stop)
+    else:
+        _watch_canary(AuditContracts(client), layer)
+    engine.close()
+
+
+def _watch_canary(contracts: AuditContracts, layer: CanaryLayer) -> None:
+    """Lays one and shows what its audit says until the dispute over it is settled."""
+    from zerog.inference.audit.history import history
+    from zerog.inference.provider import wait_for
+
+    laid, shown = layer.lay(), 0
+
+    def settled() -> bool:
+        nonlocal shown
+        layer.tick()
+        for entry in history(contracts, laid.receipt_hash)[shown:]:
+            shown += 1
+            report(f"block {entry.block}: {entry.text}", entry.as_json())
+        phase = contracts.audit(laid.receipt_hash).phase
+        return laid.receipt_hash not in layer.waiting and phase.settled
+
+    wait_for(settled, 24 * 3600, "the end of the dispute", pause=0.1)
+
+
+def _is_devnet(client: Client) -> bool:
+    """Whether the chain takes a devnet's controls, so that nobody's stake is real."""
+    from zerog.errors import RpcError
+
+    try:
+        client.request("anvil_nodeInfo")
+    except RpcError:
+        return False
+    return True
 
 
 @audit.command("cheat")

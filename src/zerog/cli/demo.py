@@ -21,7 +21,8 @@ def demo() -> None:
     """Start a devnet, ask a real model, let a contract use the proven answer, store the evidence, try to cheat.
 
     Exit code 1 unless the genuine answer was used, the evidence came back from storage with proofs,
-    every forged answer was refused and a miner was paid. With --json the last line is one object.
+    every forged answer was refused, a miner was paid, verifiers audited an answer, and a dishonest provider
+    lost its stake. With --json the last line is one object.
     """
     from tempfile import TemporaryDirectory
 
@@ -32,11 +33,14 @@ def demo() -> None:
     path = weights()
     with TemporaryDirectory(prefix="zerog-demo-") as folder, Devnet(services=SERVICES) as net:
         story = Story(net, lambda: load_engine(path), path, Path(folder))
-        if wants_json():
-            for _ in story.play():
-                pass
-        else:
-            _tell(story)
+        try:
+            if wants_json():
+                for _ in story.play():
+                    pass
+            else:
+                _tell(story)
+        finally:
+            story.close()
     outcome = story.outcome
     if wants_json():
         print_json(outcome.summary())
@@ -71,7 +75,7 @@ def _show_step(console: Console, number: int, step: Step) -> None:
     )
     colour = "red" if bad else "yellow" if "refused" in step.title else "cyan"
     console.print(f"[bold {colour}]{number:>2}  {escape(step.title)}[/]")
-    width = max(len(name) for name in step.facts)
+    width = max(map(len, step.facts), default=0)
     for name, value in step.facts.items():
         console.print(f"    [dim]{escape(name):<{width}}[/]  {escape(value)}", soft_wrap=True)
     console.print()
@@ -93,8 +97,25 @@ def _show_outcome(console: Console, outcome: Outcome) -> None:
             bool(outcome.kept) and all(one.proven for one in outcome.kept),
         ),
         ("a miner proved random access to it and was paid", outcome.paid is not None),
+        (f"audited: {_committee(outcome)} executed an answer again and agree bit for bit", outcome.audited),
+        (f"slashed: {_offence(outcome)}", outcome.slashed),
     ]
     for text, good in rows:
         table.add_row("[green]✓[/]" if good else "[red]✗[/]", text)
     console.print(table)
     console.print(f"\n[dim]receipt {outcome.receipt_hash}[/]")
+
+
+def _committee(outcome: Outcome) -> str:
+    count = 0 if outcome.audit is None else len(outcome.audit.votes)
+    return f"{count} verifiers drawn by lot"
+
+
+def _offence(outcome: Outcome) -> str:
+    from zerog.inference.audit.cheats import DESCRIPTIONS
+    from zerog.inference.audit.history import tokens
+
+    cheat = outcome.cheat
+    if cheat is None:
+        return "a dishonest provider"
+    return f"a provider that {DESCRIPTIONS[cheat.trick]} lost {tokens(cheat.slashed)}"

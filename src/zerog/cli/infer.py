@@ -7,21 +7,35 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from zerog.cli.answer import progress_bar, progress_line, show_answer, show_checks, show_dossier
 from zerog.cli.infer_quote import quote
 from zerog.cli.output import common_options, print_json, wants_json
-from zerog.errors import InferenceError
+from zerog.errors import InferenceError, RpcError, ZerogError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from zerog.client import Client
+    from zerog.inference.provider import GateRequest
+    from zerog.inference.publication import StorageTranscripts
     from zerog.inference.transcript import SignedTranscript
-    from zerog.inference.verification import Check
     from zerog.inference.weights import Weights
 
 DEFAULT_URL = "http://127.0.0.1:8545"
 DEFAULT_TOKENS = 256
+DEFAULT_FEE = 10**15
+"""Wei."""
+REQUESTER_KEY = "requester.key"
+"""File in the home directory: the key that opens private answers."""
 _PATH = click.Path(path_type=Path)
 _ASK = "ask"
 TIERS = ("signed", "optimistic", "audited")
+
+
+def _key_option(command: Any) -> Any:
+    return click.option(
+        "--key-file", type=_PATH, help="Key that opens a private answer [that of this machine's requester]."
+    )(command)
 
 
 class _DefaultGroup(click.Group):
@@ -33,7 +47,7 @@ class _DefaultGroup(click.Group):
         return super().parse_args(ctx, args)
 
 
-@click.group(cls=_DefaultGroup, subcommand_metavar='"QUESTION" | verify FILE | fetch')
+@click.group(cls=_DefaultGroup, subcommand_metavar='"QUESTION" | verify … | show … | fetch')
 def infer() -> None:
     """Ask a model, with a receipt that anyone can verify.
 
@@ -48,15 +62,23 @@ def infer() -> None:
 @click.option("--local", is_flag=True, help="Sign here, through no node.")
 @click.option("-o", "--out", type=_PATH, help="Write the receipt and its transcript to this file.")
 @click.option("--max-tokens", type=click.IntRange(1, 2000), default=DEFAULT_TOKENS, show_default=True)
-@click.option(
-    "--fee", type=click.IntRange(0), default=10**15, show_default=True, help="For the provider, wei."
-)
+@click.option("--fee", type=click.IntRange(0), help="Wei for provider and verifiers [what the tier needs].")
 @click.option(
     "--tier", type=click.Choice(TIERS), default=TIERS[0], show_default=True, help="Wait until it is reached."
 )
+@click.option(
+    "--private", is_flag=True, help="Only you and the verifiers can read question and answer; no fee."
+)
 @common_options
 def ask(
-    question: str, url: str | None, local: bool, out: Path | None, max_tokens: int, fee: int, tier: str
+    question: str,
+    url: str | None,
+    local: bool,
+    out: Path | None,
+    max_tokens: int,
+    fee: int | None,
+    tier: str,
+    private: bool,
 ) -> None:
     """Ask a question (the command that QUESTION stands for)."""
     from zerog.inference.answer import sampling
@@ -64,46 +86,103 @@ def ask(
 
     if local and url is not None:
         raise click.UsageError("--local and --url exclude each other")
+    if private and (local or fee is not None):
+        raise click.UsageError(
+            "--private goes to a node's provider, without a fee: leave --local and --fee away"
+        )
     if local and tier != TIERS[0]:
         raise click.UsageError(f"tier {tier} is reached on chain only: leave --local away")
     params = sampling(max_tokens)
     client = None if local else _devnet(url)
+    found = None
+    seconds: dict[str, float] = {}
     if client is None:
-        transcript, request_hash = _ask_here(question.encode(), params), None
+        if tier != TIERS[0] or private:
+            what = "a private question needs a node" if private else f"tier {tier} is reached on chain only"
+            raise InferenceError(
+                f"{what}, and no devnet runs at {DEFAULT_URL}",
+                hint="start one: zerog up",
+            )
+        signed, where = _ask_here(question.encode(), params), "here, not yet on any chain"
     else:
-        transcript, request_hash = _ask_through_gate(
-            client, question.encode(), params, fee, TIERS.index(tier)
-        )
+        from zerog.inference.dossier import dossier
+
+        with progress_line() as say:
+            clock = _Clock(say, seconds)
+            if private:
+                signed = _ask_privately(client, question, max_tokens, TIERS.index(tier), clock)
+            else:
+                signed = _ask_through_gate(client, question.encode(), params, fee, TIERS.index(tier), clock)
+        where = f"{'by the provider' if private else 'through the gate'} of {_place(client)}"
+        found = dossier(client, signed.receipt_hash)
     if out is not None:
-        write_transcript(out, transcript)
-    _show_answer(transcript, client, request_hash, out)
+        write_transcript(out, signed)
+    show_answer(signed, found, where=where, out=out, seconds=seconds, private=private)
 
 
 @infer.command()
-@click.argument("file", type=_PATH)
+@click.argument("source", metavar="FILE|RECEIPT_HASH")
 @click.option("--rerun", is_flag=True, help="Run the model again and compare every logit row.")
 @click.option("--signer", help="Address that must have signed; without it the one in the file.")
 @click.option("--url", help="Also ask this node whether the chain knows the receipt.")
+@_key_option
 @common_options
-def verify(file: Path, rerun: bool, signer: str | None, url: str | None) -> None:
-    """Check a receipt without trusting a node; exit code 1 when anything is wrong."""
+def verify(source: str, rerun: bool, signer: str | None, url: str | None, key_file: Path | None) -> None:
+    """Check a receipt without trusting a node; exit code 1 when anything is wrong.
+
+    A hash is looked up on the chain at --url, its transcript comes from storage: every byte is checked
+    against the hash.
+    """
+    import time
+
     from zerog.inference.encoding import parse_hex
-    from zerog.inference.transcript_file import read_transcript
     from zerog.inference.verification import Check, check_execution, check_transcript
 
-    transcript = read_transcript(file)
+    signed, client = _find(source, url, key_file)
     expected = None if signer is None else parse_hex(signer, 20, "--signer")
-    checks = check_transcript(transcript, expected)
+    checks = check_transcript(signed, expected)
+    seconds = None
     if rerun:
-        checks += check_execution(transcript, _engine_like(transcript))
-    if url is not None:
+        engine = _engine_like(signed)
+        with progress_bar("rows compared") as report:
+            began = time.perf_counter()
+            checks += check_execution(signed, engine, report)
+            seconds = time.perf_counter() - began
+    if client is not None:
         from zerog.inference.onchain import receipt_on_chain
 
-        standing = receipt_on_chain(_client(url), transcript)
+        standing = receipt_on_chain(client, signed)
         checks.append(Check("on chain", standing.passed, standing.detail))
-    _show_checks(file, transcript, checks, rerun)
+    show_checks(source, signed, checks, rerun, seconds)
     if not all(check.passed for check in checks):
         click.get_current_context().exit(1)
+
+
+@infer.command()
+@click.argument("source", metavar="FILE|RECEIPT_HASH")
+@click.option("--url", default=DEFAULT_URL, show_default=True, help="Node of the chain.")
+@_key_option
+@common_options
+def show(source: str, url: str, key_file: Path | None) -> None:
+    """Show what the chain knows of a receipt: tier, who audited it, what it cost, transactions."""
+    from zerog.inference.dossier import dossier
+    from zerog.inference.retrieval import signed_from_chain
+    from zerog.inference.transcript_file import read_transcript
+
+    client = _client(url)
+    signed: SignedTranscript | None = None
+    why_not = None
+    if _is_hash(source):
+        receipt_hash = _receipt_hash(source)
+        found = dossier(client, receipt_hash)
+        try:
+            signed = signed_from_chain(client, receipt_hash, keys=_own_keys(key_file))
+        except ZerogError as error:
+            why_not = error.message
+    else:
+        signed = read_transcript(Path(source))
+        found = dossier(client, signed.receipt_hash)
+    show_dossier(found, signed, why_not)
 
 
 @infer.command()
@@ -179,46 +258,134 @@ def _sign_here(engine: Any, request: bytes, params: Any) -> SignedTranscript:
     return signed
 
 
+class _Clock:
+    """Says what is waited for, and notes how long each part took."""
+
+    def __init__(self, say: Callable[[str], None], seconds: dict[str, float]) -> None:
+        import time
+
+        self.say = say
+        self._seconds = seconds
+        self._now = time.perf_counter
+        self._began = self._now()
+
+    def done(self, name: str) -> None:
+        """A part has ended."""
+        self._seconds[name], self._began = self._now() - self._began, self._now()
+
+
 def _ask_through_gate(
-    client: Client, question: bytes, params: Any, fee: int, tier: int
-) -> tuple[SignedTranscript, str]:
-    from zerog.inference.onchain import ask_gate, devnet_accounts, node_serves, transcript_from_node
+    client: Client, question: bytes, params: Any, fee: int | None, tier: int, clock: _Clock
+) -> SignedTranscript:
+    from zerog.inference.onchain import ask_gate, devnet_accounts, fee_for, node_serves
+    from zerog.inference.waiting import Wait
 
     requester, provider_account = devnet_accounts(client)
+    served = node_serves(client)
+    if fee is None:
+        fee = fee_for(client, tier, DEFAULT_FEE)
     request = ask_gate(client, requester, question, params, fee, tier)
-    if node_serves(client):
-        signed = transcript_from_node(client, request)
-        _await_tier(client, signed, tier)
-        return signed, "0x" + request.inquiry.request_id.hex()
+    clock.say(f"asked as request 0x{request.inquiry.request_id.hex()}")
+    wait = Wait(client, requester, request, clock.say)
+    signed = wait.answer() if served else _provide_here(client, provider_account, request)
+    clock.done("answered")
+    if tier:
+        wait.tier(signed.receipt_hash, tier)
+        clock.done(TIERS[tier])
+    return signed
+
+
+def _ask_privately(
+    client: Client, question: str, max_tokens: int, tier: int, clock: _Clock
+) -> SignedTranscript:
+    from zerog.inference.private_answers import ask_privately
+    from zerog.inference.signer import load_or_create
+    from zerog.inference.waiting import Wait
+    from zerog.node.datadir import home
+
+    clock.say("waiting for the provider and for verifiers to seal the answer for")
+    signed = ask_privately(client, question, max_tokens, load_or_create(home() / REQUESTER_KEY))
+    clock.done("answered")
+    if tier:
+        Wait.of(client, signed, clock.say).tier(signed.receipt_hash, tier)
+        clock.done(TIERS[tier])
+    return signed
+
+
+def _provide_here(client: Client, account: str, request: GateRequest) -> SignedTranscript:
+    """Answers a request with this machine's engine, where the node runs no provider."""
     from zerog.contracts import INFERENCE_REGISTRY
     from zerog.inference.answer import Domain
     from zerog.inference.provider import GateProvider
 
     domain = Domain(client.chain_id, bytes.fromhex(INFERENCE_REGISTRY[2:]))
-    signatory = _signatory(_signer_key(), bytes.fromhex(provider_account[2:]), domain)
-    provider = GateProvider(client, signatory, provider_account)
+    provider = GateProvider(
+        client,
+        _signatory(_signer_key(), bytes.fromhex(account[2:]), domain),
+        account,
+        store=_store(client, account),
+    )
     provider.enrol()
     for answer in provider.serve():
         if answer.inquiry.request_id == request.inquiry.request_id:
-            return provider.transcript(answer), "0x" + request.inquiry.request_id.hex()
+            return provider.transcript(answer)
     raise InferenceError(
         "the request is assigned to another provider that has not answered",
         hint="its fee comes back after the deadline; or ask without the chain: --local",
     )
 
 
-def _await_tier(client: Client, signed: SignedTranscript, tier: int) -> None:
-    """Waits, with a line that says for what, until the chain gives the receipt its tier."""
-    from zerog.inference.onchain import ANSWER_TIMEOUT, tier_of
-    from zerog.inference.provider import wait_for
+def _store(client: Client, account: str) -> StorageTranscripts | None:
+    """The node's storage, paid for by one of its accounts; ``None`` where it has none."""
+    from zerog.client.storage import Storage
+    from zerog.errors import StorageError, TransportError
+    from zerog.inference.publication import StorageTranscripts
+    from zerog.node.datadir import home
 
-    if not tier:
-        return
-    what = f"tier {TIERS[tier].upper()}: " + (
-        "the audit window" if tier == 1 else "the votes of the verifiers"
+    store = StorageTranscripts(
+        Storage(_place(client), client=client, account=account, state=home() / "payments")
     )
-    click.echo(f"answered; waiting for {what}", err=True)
-    wait_for(lambda: (tier_of(client, signed.receipt_hash) or 0) >= tier, ANSWER_TIMEOUT, what, 0.25)
+    try:
+        store.warm()
+    except (StorageError, TransportError, RpcError):
+        return None
+    return store
+
+
+# Looking up.
+
+
+def _find(source: str, url: str | None, key_file: Path | None) -> tuple[SignedTranscript, Client | None]:
+    """A signed transcript by file or receipt hash, and the node to ask about it."""
+    if not _is_hash(source):
+        from zerog.inference.transcript_file import read_transcript
+
+        return read_transcript(Path(source)), None if url is None else _client(url)
+    from zerog.inference.retrieval import signed_from_chain
+
+    client = _client(url or DEFAULT_URL)
+    return signed_from_chain(client, _receipt_hash(source), keys=_own_keys(key_file)), client
+
+
+def _is_hash(source: str) -> bool:
+    return source.startswith("0x") and not Path(source).exists()
+
+
+def _receipt_hash(source: str) -> bytes:
+    from zerog.inference.encoding import parse_hex
+
+    return parse_hex(source, 32, "the receipt hash")
+
+
+def _own_keys(key_file: Path | None) -> list[bytes]:
+    """Keys that may open private answers: the one named, else that of this machine's requester."""
+    from zerog.inference.signer import load_or_create
+    from zerog.node.datadir import home
+
+    if key_file is not None:
+        return [load_or_create(key_file)]
+    path = home() / REQUESTER_KEY
+    return [load_or_create(path)] if path.exists() else []
 
 
 def _devnet(url: str | None) -> Client | None:
@@ -244,7 +411,7 @@ def _devnet(url: str | None) -> Client | None:
 def _client(url: str) -> Client:
     from zerog.client import Client
 
-    return Client(url, timeout=60.0)
+    return Client(url, timeout=120.0)
 
 
 def _engine() -> Any:
@@ -306,80 +473,8 @@ def _with_progress(fetch_weights: Any, chosen: Weights) -> Path:
     return path
 
 
-# Showing.
-
-
-def _show_answer(
-    transcript: SignedTranscript, client: Client | None, request_id: str | None, out: Path | None
-) -> None:
-    receipt = transcript.receipt
-    text = transcript.transcript.output.decode(errors="replace")
-    if wants_json():
-        print_json(
-            {
-                "text": text,
-                "receiptHash": "0x" + transcript.receipt_hash.hex(),
-                "signature": "0x" + transcript.signature.hex(),
-                "signer": "0x" + transcript.signer.hex(),
-                "requestId": request_id,
-                "onChain": client is not None,
-                "receipt": receipt.to_message(),
-                "textSignature": transcript.text_signature,
-                "file": None if out is None else str(out),
-            }
-        )
-        return
-    click.echo(text)
-    where = f"through the gate of {_place(client)}" if client is not None else "here, not yet on any chain"
-    lines = [
-        "",
-        f"receipt  0x{transcript.receipt_hash.hex()}",
-        f"signed   by 0x{transcript.signer.hex()}, tier {_tier(client, transcript)}, {where}",
-        f"model    {transcript.transcript.model.name} {transcript.transcript.model.quantisation} 0x{receipt.modelId.hex()[:16]}…",
-        f"trace    {receipt.outputTokens} tokens 0x{receipt.traceRoot.hex()[:16]}…",
-    ]
-    if out is not None:
-        lines.append(f"file     {out}   check it: zerog infer verify {out} --rerun")
-    click.echo("\n".join(lines), err=True)
-
-
-def _tier(client: Client | None, signed: SignedTranscript) -> str:
-    from zerog.inference.onchain import tier_name, tier_of
-
-    reached = None if client is None else tier_of(client, signed.receipt_hash)
-    return tier_name(reached or 0)
-
-
 def _place(client: Client) -> str:
     return str(getattr(client.transport, "url", "the node"))
-
-
-def _show_checks(file: Path, transcript: SignedTranscript, checks: list[Check], rerun: bool) -> None:
-    valid = all(check.passed for check in checks)
-    if wants_json():
-        print_json(
-            {
-                "file": str(file),
-                "valid": valid,
-                "rerun": rerun,
-                "receiptHash": "0x" + transcript.receipt_hash.hex(),
-                "signer": "0x" + transcript.signer.hex(),
-                "checks": [
-                    {"name": check.name, "passed": check.passed, "detail": check.detail} for check in checks
-                ],
-            }
-        )
-        return
-    for check in checks:
-        mark = click.style("✓", fg="green") if check.passed else click.style("✗", fg="red", bold=True)
-        click.echo(f"{mark} {check.name}" + (f": {check.detail}" if check.detail else ""))
-    click.echo("")
-    if not valid:
-        click.secho("INVALID: do not rely on this answer", fg="red", bold=True)
-        return
-    click.secho(f"valid: signed by 0x{transcript.signer.hex()}", fg="green")
-    if not rerun:
-        click.echo("the computation itself was not repeated: add --rerun")
 
 
 infer.add_command(quote)

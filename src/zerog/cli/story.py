@@ -1,12 +1,14 @@
-"""The story that ``zerog demo`` tells: a proven answer moves money, nothing else does, and its evidence is kept.
+"""The story that ``zerog demo`` tells: a proven answer moves money, nothing else does, its evidence is kept, and
+whoever cheats the verifiers loses the stake.
 
-Runs on a devnet in this process, with the real model and the storage node. Every fact in the outcome is read from the
+Runs on a devnet in this process, with the real model, the storage node and the verifiers. Every fact in the outcome is read from the
 chain: a refusal is a transaction that failed in a block, together with the error that the contract
 gave for it.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,19 +22,27 @@ from zerog.cli.archive import Archive
 from zerog.client import Account, Client, Contract, Devnet
 from zerog.contracts import INFERENCE_REGISTRY, VALIDATION_REGISTRY, artifact
 from zerog.errors import ContractReverted, InferenceError
-from zerog.inference.answer import Answer, Domain, Signatory
+from zerog.inference.answer import Answer, Domain, Signatory, sampling
+from zerog.inference.audit.cheating import CheatOutcome, CheatPlay
+from zerog.inference.audit.history import tokens
+from zerog.inference.dossier import Dossier, Vote, dossier
 from zerog.inference.engines import Engine
-from zerog.inference.onchain import gate_of, registry_of
-from zerog.inference.provider import GateProvider, GateRequest, request_of
+from zerog.inference.onchain import ask_gate, fee_for, gate_of, registry_of
+from zerog.inference.provider import AUDITED, GateProvider, GateRequest, request_of
 from zerog.inference.receipt import InferenceReceipt, sign
+from zerog.inference.waiting import Wait
 
 GOOD_PROPOSAL = "Build a free online library for village schools."
 BAD_PROPOSAL = "Send all the money to my personal account."
 TREASURY = 50 * 10**18
 GRANT = 5 * 10**18
-SERVICES = ("storage", "indexer", "miner")
+SERVICES = ("storage", "indexer", "miner", "verifier")
 """What runs beside the chain."""
 FEE = 10**15
+QUESTION = "Name three things that a bridge is built of."
+ANSWER_TOKENS = 32
+TRICK = "q4_0"
+"""How the cheat cheats: with a coarser quantisation of the weights, the likeliest way to save money."""
 _ATTACK_GAS = 2_000_000
 _DELIVERED = 3
 _LOST = "Stored files did NOT come back as they were"
@@ -64,6 +74,8 @@ class Outcome:
     kept: list[archive.Kept] = field(default_factory=list)
     speed: archive.Speed | None = None
     paid: archive.MinerPaid | None = None
+    audit: Dossier | None = None
+    cheat: CheatOutcome | None = None
 
     def summary(self) -> dict[str, Any]:
         """The object that ``zerog demo --json`` prints."""
@@ -75,13 +87,36 @@ class Outcome:
             "consumerExecuted": self.consumer_executed,
             "rejected": {name: name in self.refusals and self.refusals[name].refused for name in names},
             "storage": archive.summary(self.kept, self.speed, self.paid),
+            "audited": self.audited,
+            "slashed": self.slashed,
+            "audits": {
+                "answer": None if self.audit is None else self.audit.as_json(),
+                "cheat": None if self.cheat is None else _cheat_json(self.cheat),
+            },
         }
 
     @property
     def good(self) -> bool:
         """Whether everything went as promised."""
         refused = self.summary()["rejected"].values()
-        return self.verified_on_chain and self.consumer_executed and all(refused) and self.stored_and_proven
+        used = self.verified_on_chain and self.consumer_executed and all(refused)
+        return used and self.stored_and_proven and self.audited and self.slashed
+
+    @property
+    def audited(self) -> bool:
+        """Whether verifiers executed an answer again, all found it good, and it was delivered for that."""
+        found = self.audit
+        return (
+            found is not None
+            and (found.tier, found.audit, found.delivery) == ("AUDITED", "good", "delivered")
+            and bool(found.votes)
+            and all(vote.verdict == "good" for vote in found.votes)
+        )
+
+    @property
+    def slashed(self) -> bool:
+        """Whether a cheat was found out, lost its stake, and its requester got the fee back."""
+        return self.cheat is not None and self.cheat.caught
 
     @property
     def stored_and_proven(self) -> bool:
@@ -101,16 +136,21 @@ class Story:
     """Plays the story step by step; `outcome` is complete when `play` is exhausted.
 
     ``net`` runs the services `SERVICES`; ``weights`` is the file of the model, which is stored, too. Files on their
-    way lie in ``folder``.
+    way lie in ``folder``. ``trick`` is what the cheat does, see `zerog.inference.audit.cheats`.
     """
 
-    def __init__(self, net: Devnet, load_engine: Callable[[], Engine], weights: Path, folder: Path) -> None:
+    def __init__(
+        self, net: Devnet, load_engine: Callable[[], Engine], weights: Path, folder: Path, trick: str = TRICK
+    ) -> None:
         self.outcome = Outcome()
         self._net = net
         self._client: Client = net.client
         self._load_engine = load_engine
-        self._owner, self._provider_account, self._applicant, self._attacker, payer = net.accounts[:5]
+        self._owner, self._provider_account, self._applicant, self._attacker = net.accounts[:4]
+        # The accounts after these are the verifiers' and the miner's.
+        payer = net.accounts[-2]
         self._weights = weights
+        self._trick = trick
         self._archive = Archive(self._client, net.url, payer, folder)
         self._gate = gate_of(self._client, self._attacker)
         self._registry = registry_of(self._client)
@@ -139,16 +179,22 @@ class Story:
         yield from self._attacks(honest, answer)
         yield self._deliver_rejection(honest)
         yield self._mine()
+        yield from self._audited()
+        yield from self._slashed()
+
+    def close(self) -> None:
+        """Gives back what the story holds; the engine belongs to whoever made it."""
         self._archive.close()
 
     # The honest part.
 
     def _start_provider(self) -> Step:
-        engine = self._load_engine()
+        engine = self._engine = self._load_engine()
         signer = Account.random()
         domain = Domain(self._client.chain_id, bytes.fromhex(INFERENCE_REGISTRY[2:]))
         signatory = Signatory(engine, signer.key, _raw(self._provider_account), domain)
-        self._provider = GateProvider(self._client, signatory, self._provider_account)
+        self._store = self._archive.transcripts
+        self._provider = GateProvider(self._client, signatory, self._provider_account, store=self._store)
         self._provider.enrol()
         stake = self._registry.stakeOf(self._provider_account)
         self._signer = _raw_address(self._registry.providerOf(self._provider_account)[0].signer)
@@ -230,6 +276,8 @@ class Story:
         )
 
     def _fulfill(self, answer: Answer) -> Any:
+        # Verifiers ask for the transcript as soon as the receipt is on chain.
+        self._store.publish(answer.published)
         return self._gate.fulfill(
             answer.receipt.to_tuple(), answer.signature, answer.output, account=self._provider_account
         )
@@ -271,6 +319,57 @@ class Story:
                 "transaction": f"{paid.transaction} in block {paid.block}",
             },
         )
+
+    # The audits.
+
+    def _audited(self) -> Iterator[Step]:
+        params, account = sampling(ANSWER_TOKENS), self._applicant
+        fee = fee_for(self._client, AUDITED, FEE)
+        request = ask_gate(self._client, account, QUESTION.encode(), params, fee, AUDITED)
+        yield Step(
+            "Somebody wants an audited answer",
+            {"question": QUESTION, "fee": tokens(fee), "request": "0x" + request.inquiry.request_id.hex()},
+        )
+        answer = next(a for a in self._provider.serve() if a.inquiry == request.inquiry)
+        yield Step(
+            "The provider answers; the gate keeps the answer until verifiers have executed it again",
+            {"answer": _text(answer), "receipt": "0x" + answer.receipt_hash.hex()},
+        )
+        wait, began = Wait(self._client, account, request), time.perf_counter()
+        with self._provider.serving():
+            wait.tier(answer.receipt_hash, AUDITED)
+        took = time.perf_counter() - began
+        found = self.outcome.audit = dossier(self._client, answer.receipt_hash)
+        yield Step(
+            f"Verifiers drawn by lot execute it again: tier {found.tier}, delivered",
+            {vote.verifier: _vote(vote) for vote in found.votes}
+            | {
+                "took": f"{took:.1f} s",
+                "fee": f"{tokens(found.cost.provider)} to the provider, {tokens(found.cost.audit)} to the audit",
+                "draw": next(step.transaction for step in found.steps if step.what == "draw"),
+            },
+        )
+
+    def _slashed(self) -> Iterator[Step]:
+        play = CheatPlay(
+            self._client, self._trick, self._engine, self._weights, self._store, max_tokens=ANSWER_TOKENS
+        )
+        self.outcome.cheat = play.outcome
+        happened: dict[str, str] = {}
+        for scene in play.play():
+            if "event" in scene.data:
+                if scene.data["event"] != "Credited":
+                    block = f"block {scene.data['block']}"
+                    happened[block] = (
+                        f"{happened[block]}; {scene.title}" if block in happened else scene.title
+                    )
+                continue
+            if happened:
+                yield Step("Verifiers find it, a larger committee confirms it: the stake is gone", happened)
+                happened = {}
+            yield Step(scene.title, scene.facts)
+        if not self.outcome.slashed:
+            yield Step("The cheat was NOT slashed", {"audit": play.outcome.state or "none"})
 
     # The attacks: an answer of the attacker's choice, brought to the gate in different disguises.
 
@@ -346,6 +445,26 @@ def _text(answer: Answer) -> str:
         return answer.output.decode()
     except UnicodeDecodeError as error:
         raise InferenceError("the answer is not text") from error
+
+
+def _vote(vote: Vote) -> str:
+    took = "" if not vote.seconds else f", prefill {vote.seconds:.2f} s"
+    return f"{vote.verdict}{took}, earned {tokens(vote.reward)}"
+
+
+def _cheat_json(outcome: CheatOutcome) -> dict[str, Any]:
+    """Amounts as decimal strings of wei."""
+    return {
+        "trick": outcome.trick,
+        "receiptHash": outcome.receipt_hash,
+        "audit": outcome.state,
+        "firstBadLeaf": outcome.bad_leaf,
+        "reason": outcome.reason,
+        "slashed": str(outcome.slashed),
+        "toObjectors": str(outcome.to_objectors),
+        "burnt": str(outcome.burnt),
+        "refunded": str(outcome.refunded),
+    }
 
 
 def _raw(account: Account) -> bytes:

@@ -34,6 +34,7 @@ PREDEPLOYS: dict[str, str] = {
     "TeeAttestation": TEE_ATTESTATION,
     "InferenceAudit": INFERENCE_AUDIT,
     "VerifierRegistry": VERIFIER_REGISTRY,
+    "ProofEvidence": PROOF_EVIDENCE,
     **STORAGE_PREDEPLOYS,
 }
 """What the banner calls each contract, and its address."""
@@ -170,6 +171,7 @@ def genesis_alloc(
         "TeeAttestation": _tee_attestation(keccak256, admin, mock_quotes),
         "InferenceAudit": _inference_audit(keccak256, admin),
         "VerifierRegistry": _verifier_registry(keccak256, admin),
+        "ProofEvidence": _proof_evidence(keccak256, admin),
         **{name: {} for name in CODE_PREDEPLOYS},
     }
     addresses = PREDEPLOYS | CODE_PREDEPLOYS
@@ -278,6 +280,12 @@ def _tee_attestation(keccak256: Keccak, admin: int, mock_quotes: bool) -> Slots:
         allowed = contract.slot("isAllowed")
         slots[mapping_slot(keccak256, allowed, int(MOCK_MEASUREMENT, 16))] = 1
     return slots
+
+
+def _proof_evidence(keccak256: Keccak, admin: int) -> Slots:
+    roles = artifact("ProofEvidence").slot("_roles")
+    slots = _role(keccak256, roles, _ADMIN_ROLE, admin)
+    return slots | _role(keccak256, roles, _role_id(keccak256, "CURATOR_ROLE"), admin)
 
 
 def _role(keccak256: Keccak, roles: int, role: int, member: int) -> Slots:

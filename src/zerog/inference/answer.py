@@ -24,7 +24,7 @@ from zerog.inference.trace import trace_root
 from zerog.inference.transcript import SignedTranscript, Transcript, anonymous
 
 if TYPE_CHECKING:
-    from zerog.inference.publication import TranscriptStore
+    from zerog.inference.publication import Roots
 
 DEFAULT_LIFETIME = 600
 """Seconds for which a receipt can be used."""
@@ -97,7 +97,7 @@ class Signatory:
         now: int,
         deadline: int | None = None,
         *,
-        store: TranscriptStore | None = None,
+        store: Roots | None = None,
         recipients: Sequence[bytes] = (),
     ) -> Answer:
         """Answers and signs. ``now`` and ``deadline`` are unix seconds; for the rest see `sign`.
@@ -116,7 +116,7 @@ class Signatory:
         now: int,
         deadline: int | None = None,
         *,
-        store: TranscriptStore | None = None,
+        store: Roots | None = None,
         recipients: Sequence[bytes] = (),
     ) -> Answer:
         """Signs what the engine has generated for an inquiry.

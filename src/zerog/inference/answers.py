@@ -20,9 +20,9 @@ from zerog.inference.transcript import SignedTranscript
 from zerog.inference.transcript_file import decode_transcript, encode_transcript
 
 KEPT_ANSWERS = 2_000
-"""Finished answers that are kept, the newest ones."""
+"""Finished answers that are kept, the newest ones; of those given off chain as many."""
 KEPT_BYTES = 512 << 20
-"""Bytes of finished answers that are kept."""
+"""Bytes of either that are kept."""
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS answers (
     sequence INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -45,6 +45,8 @@ class Stage(IntEnum):
     """On chain; waits for its window or its audit."""
     DONE = 2
     """Nothing is left to do."""
+    OFFERED = 3
+    """Given to somebody off chain, who may bring the receipt on chain: then its transcript is due."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,22 @@ class AnswerBook:
         except (OSError, sqlite3.Error) as error:
             raise InferenceError(f"cannot open the book of answers {self._name}: {error}") from None
 
+    def offer(self, signed: SignedTranscript) -> None:
+        """Writes an answer down that is given off chain, before it is given; its text is not handed out.
+
+        Raises
+        ------
+        InferenceError : the request id was answered before, or the book cannot be written.
+        """
+        receipt = signed.receipt
+        if self.to_request(receipt.requestId) is not None:
+            raise InferenceError(f"the request 0x{receipt.requestId.hex()} was answered before")
+        self._write(
+            "INSERT INTO answers (request_id, receipt_hash, stage, private, document) VALUES (?, ?, ?, 1, ?)",
+            (receipt.requestId, signed.receipt_hash, Stage.OFFERED, encode_transcript(signed)),
+        )
+        self._prune(Stage.OFFERED)
+
     def sign(self, signed: SignedTranscript, *, private: bool = False) -> None:
         """Writes an answer down, before it leaves; replaces an earlier one to the same request id.
 
@@ -101,7 +119,7 @@ class AnswerBook:
         """Notes how far an answer has come."""
         self._write("UPDATE answers SET stage = ? WHERE request_id = ?", (stage, request_id))
         if stage is Stage.DONE:
-            self._prune()
+            self._prune(stage)
 
     def to_request(self, request_id: bytes) -> Entry | None:
         """The answer that was signed for a request."""
@@ -135,13 +153,13 @@ class AnswerBook:
         with self._lock:
             self._base.close()
 
-    def _prune(self) -> None:
+    def _prune(self, stage: Stage) -> None:
         self._write(
             "DELETE FROM answers WHERE sequence IN (SELECT sequence FROM (SELECT sequence,"
             " row_number() OVER newest AS place, sum(length(document)) OVER newest AS bytes"
             " FROM answers WHERE stage = ? WINDOW newest AS (ORDER BY sequence DESC))"
             " WHERE place > ? OR bytes > ?)",
-            (Stage.DONE, KEPT_ANSWERS, KEPT_BYTES),
+            (stage, KEPT_ANSWERS, KEPT_BYTES),
         )
 
     def _write(self, statement: str, values: tuple[object, ...]) -> None:

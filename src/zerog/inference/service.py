@@ -2,7 +2,8 @@
 
 It watches the gate. The first request makes it load the model, check itself against the known
 answer, register with stake and answer; after that it stays. Its JSON-RPC methods hand out what the
-chain does not keep: ``poi_transcript`` and ``poi_status``.
+chain does not keep: ``poi_transcript`` and ``poi_status``. ``poi_ask`` takes a private question, which
+would be public at the gate.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from zerog.errors import InferenceError, InvalidParams, RpcError, ZerogError
 
 if TYPE_CHECKING:
     from zerog.client import Client
+    from zerog.inference.answer import Inquiry
+    from zerog.inference.answers import AnswerBook
     from zerog.inference.engine_host import EngineHost
     from zerog.inference.provider import GateProvider
     from zerog.inference.publication import StorageTranscripts
@@ -30,6 +33,11 @@ log = logging.getLogger("zerog.inference")
 
 POLL = 0.25
 """Seconds between looks at the chain."""
+MAX_PRIVATE = 2
+"""Private questions that are answered at a time; each waits in a thread."""
+START_LIMIT = 60.0
+"""Seconds in which the model must be loaded and the provider registered."""
+_BUSY, _REFUSED = -32005, -32000
 
 
 class InferenceService:
@@ -58,17 +66,34 @@ class InferenceService:
         self.host = host
         self._wanted = threading.Event()
         self._make_store = store
-        self._book = book
+        self._path = book
+        self._book: AnswerBook | None = None
+        self._opening = threading.Lock()
         self._provider: GateProvider | None = None
         self._failure: str | None = None
+        self._asking = 0
+
+    @property
+    def publishes(self) -> bool:
+        """Whether transcripts are published."""
+        return self._make_store is not None
+
+    def book(self) -> AnswerBook:
+        """The provider's book of answers, opened when it is first needed; any thread."""
+        from zerog.inference.answers import AnswerBook
+
+        with self._opening:
+            if self._book is None:
+                self._book = AnswerBook(self._path)
+            return self._book
 
     def wake(self) -> None:
         """Makes it take its place at the gate without waiting for a request there; any thread."""
         self._wanted.set()
 
     def methods(self) -> Mapping[str, Callable[[Any], Awaitable[Any]]]:
-        """``poi_transcript(receiptHash)`` and ``poi_status()``."""
-        return {"poi_transcript": self._transcript, "poi_status": self._status}
+        """``poi_transcript(receiptHash)``, ``poi_status()`` and ``poi_ask(question)``."""
+        return {"poi_transcript": self._transcript, "poi_status": self._status, "poi_ask": self._ask}
 
     async def run(self) -> None:
         """Serves until cancelled."""
@@ -91,9 +116,16 @@ class InferenceService:
         from zerog.inference.provider import RequestFeed
 
         client, account = self._connect()
-        feed = RequestFeed(client, model_id(MODELS[0], keccak256))
+        if self._make_store is not None:
+            task = partial(self._keep_offers, client, account, stop)
+            threading.Thread(target=task, name="zerog-offers", daemon=True).start()
+        address = bytes.fromhex(account[2:])
+        feed = RequestFeed(client, model_id(MODELS[0], keccak256), address)
         try:
-            while not self._wanted.is_set() and not any(map(feed.is_open, feed.new())):
+            # After a restart there may be requests that were dealt to this provider, and answers that wait.
+            while not (self._wanted.is_set() or self._is_unfinished()) and not any(
+                feed.is_open(request, address) for request in feed.new()
+            ):
                 if stop.wait(POLL):
                     return
             store = None if self._make_store is None else self._make_store(client, account)
@@ -105,18 +137,46 @@ class InferenceService:
         if store is not None:
             task = partial(self._publish_weights, store, self._provider, stop)
             threading.Thread(target=task, name="zerog-weights", daemon=True).start()
-        self._provider.run(stop, POLL)
+        try:
+            self._provider.run(stop, POLL)
+        finally:
+            self._provider.close()
+
+    def _known_book(self) -> AnswerBook | None:
+        """The book, if there is one: a node that nobody has asked makes none."""
+        exists = self._book is not None or (self._path is not None and self._path.exists())
+        return self.book() if exists else None
+
+    def _is_unfinished(self) -> bool:
+        from zerog.inference.answers import Stage
+
+        book = self._known_book()
+        return book is not None and bool(book.at(Stage.PARKED) or book.at(Stage.SIGNED))
 
     def _start(self, client: Client, account: str, store: StorageTranscripts | None) -> GateProvider:
-        from zerog.inference.answers import AnswerBook
         from zerog.inference.provider import GateProvider
 
         signatory = self.host.signatory()
-        provider = GateProvider(client, signatory, account, store=store, book=AnswerBook(self._book))
+        provider = GateProvider(client, signatory, account, store=store, book=self.book())
         provider.enrol()
         if store is not None:
             store.warm()
         return provider
+
+    def _keep_offers(self, client: Client, account: str, stop: threading.Event) -> None:
+        """Publishes the transcripts of answers given off chain whose receipts turn up on chain."""
+        while self._book is None and not (self._path is not None and self._path.exists()):
+            if stop.wait(POLL):
+                return
+        from zerog.inference.offers import Offers
+
+        assert self._make_store is not None
+        offers = Offers(client, account, self.book(), partial(self._make_store, client, account))
+        while not stop.wait(POLL):
+            try:
+                offers.publish_due()
+            except (RpcError, ZerogError) as error:
+                log.warning("a transcript that is due could not be published: %s", error)
 
     def _publish_weights(
         self, store: StorageTranscripts, provider: GateProvider, stop: threading.Event
@@ -146,18 +206,55 @@ class InferenceService:
             receipt_hash = parse_hex(params[0], 32, "the receipt hash")
         except InferenceError as error:
             raise InvalidParams(error.message) from None
-        known = self._provider.book.document(receipt_hash) if self._provider else None
+        book = self._known_book()
+        known = None if book is None else book.document(receipt_hash)
         return None if known is None else msgspec.Raw(known)
 
     async def _status(self, params: Any) -> Any:
         from zerog.contracts import MODELS
 
-        provider = self._provider
+        provider, book = self._provider, self._known_book()
         running, waiting = (0, 0) if provider is None else provider.queue
         return {
             "model": MODELS[0].name,
             "state": "serving" if provider else "waiting",
             "failure": self._failure,
             "queue": {"running": running, "waiting": waiting},
-            "answers": {} if provider is None else provider.book.counts(),
+            "answers": {} if book is None else book.counts(),
+            # Without a published transcript an audit ends in a slashing: such a provider stays below it.
+            "tiers": ["SIGNED", "OPTIMISTIC", *(["AUDITED"] if self.publishes else [])],
         }
+
+    async def _ask(self, params: Any) -> Any:
+        import asyncio
+
+        from zerog.inference.private_answers import parse_question
+
+        inquiry, reader = parse_question(params)
+        if self._asking >= MAX_PRIVATE:
+            raise RpcError(_BUSY, f"{MAX_PRIVATE} private questions are being answered; ask again soon")
+        self._asking += 1
+        try:
+            return msgspec.Raw(await asyncio.to_thread(self._answer_privately, inquiry, reader))
+        except RpcError:
+            raise
+        except ZerogError as error:
+            raise RpcError(_REFUSED, str(error)) from None
+        finally:
+            self._asking -= 1
+
+    def _answer_privately(self, inquiry: Inquiry, reader: bytes) -> bytes:
+        from zerog.inference.private_answers import verifier_keys
+        from zerog.inference.provider import wait_for
+        from zerog.inference.receipt import engine_id
+        from zerog.inference.transcript_file import encode_transcript
+
+        self.wake()
+        wait_for(lambda: self._provider or self._failure, START_LIMIT, "the start of the provider")
+        provider = self._provider
+        if provider is None:
+            raise InferenceError(f"the inference service failed: {self._failure}")
+        client, _ = self._connect()
+        engine = self.host.signatory().engine
+        keys = verifier_keys(client, engine_id(engine.description))
+        return encode_transcript(provider.answer_privately(inquiry, [reader, *keys]))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from zerog.chain.keys import keccak256
-from zerog.errors import InferenceError
+from zerog.errors import ContextExceeded, InferenceError
 from zerog.inference.encoding import ZERO_HASH
 from zerog.inference.engines import Engine
 from zerog.inference.models import id_of
@@ -44,11 +44,12 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was checked; ``detail`` says what was found when it is wrong."""
+    """One thing that was checked; ``detail`` says what was found when it is wrong, ``leaf`` in which leaf."""
 
     name: str
     passed: bool
     detail: str = ""
+    leaf: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +157,10 @@ def find_fault(
     if tolerant:
         from zerog.inference.tolerance import thresholds_of, tolerant_fault
 
-        return tolerant_fault(transcript, engine, thresholds_of(engine.model_id))
+        try:
+            return tolerant_fault(transcript, engine, thresholds_of(engine.model_id))
+        except ContextExceeded as error:
+            return Fault(NO_LEAF, f"no engine can have answered this: {error.message}")
     if is_vector(transcript.engine):
         from zerog.inference.embedding import vector_fault
 
@@ -264,12 +268,16 @@ def _leaf_fault(
         except InferenceError as error:
             return Fault(index, error.message)
     prompt = engine.prompt_tokens(transcript.request)
-    rows = engine.replay(transcript.request, tokens, first)
-    for index, row in enumerate(rows, first):
-        if (reason := _wrong_leaf(transcript, index, row, [*prompt, *tokens[:index]])) is not None:
-            return Fault(index, reason)
-        if progress is not None:
-            progress(index + 1 - first, len(tokens) - first)
+    try:
+        rows = engine.replay(transcript.request, tokens, first)
+        for index, row in enumerate(rows, first):
+            if (reason := _wrong_leaf(transcript, index, row, [*prompt, *tokens[:index]])) is not None:
+                return Fault(index, reason)
+            if progress is not None:
+                progress(index + 1 - first, len(tokens) - first)
+    except ContextExceeded as error:
+        # The transcript's doing, not the engine's: everybody who has the model finds the same.
+        return Fault(NO_LEAF, f"no engine can have answered this: {error.message}")
     return None
 
 
@@ -343,7 +351,9 @@ def _equal(name: str, claimed: bytes | int, computed: bytes | int) -> Check:
 
 
 def _no_fault(name: str, fault: Fault | None) -> Check:
-    return Check(name, fault is None, "" if fault is None else fault.reason)
+    if fault is None:
+        return Check(name, True)
+    return Check(name, False, fault.reason, None if fault.index == NO_LEAF else fault.index)
 
 
 def _attempt(name: str, action: Callable[[], None]) -> Check:

@@ -289,12 +289,18 @@ class VerifierSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         bool,
         Meta(description="with automine: make blocks while an audit waits for its windows"),
     ] = True
-    canary_ppm: Annotated[
-        int,
-        Meta(
-            ge=0, le=1_000_000, description="known-bad receipts laid per million seen, against lazy verifiers"
-        ),
-    ] = 0
+    canary_ppm: (
+        Annotated[
+            int,
+            Meta(
+                ge=0,
+                le=1_000_000,
+                description="known-bad receipts laid per million seen, against lazy verifiers; "
+                "by default 50,000, on a devnet 0",
+            ),
+        ]
+        | None
+    ) = None
     watch_ppm: Annotated[
         int,
         Meta(ge=0, le=1_000_000, description="receipts per million that are checked though nobody was drawn"),

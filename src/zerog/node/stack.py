@@ -19,6 +19,7 @@ from zerog.errors import RpcError, ZerogError
 if TYPE_CHECKING:
     from zerog.client import Client
     from zerog.inference.answer import Domain
+    from zerog.inference.audit.canary import CanaryLayer
     from zerog.inference.audit.verifier import Auditor, Happening
     from zerog.inference.engine_host import EngineHost
     from zerog.inference.publication import StorageTranscripts
@@ -117,6 +118,15 @@ def engine_host(node: Node) -> EngineHost:
     return EngineHost(embedded, key, standing)
 
 
+def _embedder(host: EngineHost) -> EngineHost:
+    """The engine of the embeddings route: its receipts carry key and stake of the node's engine."""
+    from zerog.inference.engine_host import Served, embeddings
+    from zerog.inference.engines import DeterminismClass
+    from zerog.inference.models import MINILM_MODEL, ONNX_ENGINE
+
+    return host.beside(embeddings, Served(MINILM_MODEL, ONNX_ENGINE, DeterminismClass.EXACT))
+
+
 def endpoint(node: Node, running: dict[str, Service]) -> Service | None:
     """OpenAI's HTTP API over the node's engine, beside the inference service."""
     settings, inference_service = node.config.inference, running.get("inference")
@@ -141,6 +151,8 @@ def endpoint(node: Node, running: dict[str, Service]) -> Service | None:
         EndpointSettings(keys, settings.max_requests),
         now=now,
         on_first=inference_service.wake,
+        embedder=_embedder(inference_service.host),
+        book=inference_service.book if inference_service.publishes else None,
     )
 
 
@@ -344,11 +356,28 @@ def verifier(node: Node, running: dict[str, Service]) -> Service | None:
         [PREDEPLOYS["InferenceRegistry"], PREDEPLOYS["InferenceAudit"]],
         lambda tell: _auditor(node, host, [account.key for account in accounts], tell),
         [account.address for account in accounts],
+        partial(_canaries, node, host) if settings.canary_ppm and len(node.accounts) > 1 else None,
     )
 
 
 FIRST_VERIFIER = 4
 """Index of the account of a devnet's first verifier."""
+
+
+def _canaries(node: Node, host: EngineHost, tell: Callable[[Happening], None]) -> CanaryLayer:
+    """Lays canaries from the last account but one; only where the configuration of a devnet asks for it."""
+    from zerog.client import Account, Client
+    from zerog.inference.audit.setup import canary_layer
+
+    settings, provider = node.config.verifier, Account(node.accounts[-2].key)
+    return canary_layer(
+        Client(node.url, account=provider, storage_url=node.url),
+        provider,
+        lambda: host.signatory().engine,
+        None if node.data_dir is None else node.data_dir / "verifier" / "canaries.sqlite",
+        share_ppm=settings.canary_ppm or 0,
+        tell=tell,
+    )
 
 
 def _auditor(node: Node, host: EngineHost, keys: list[bytes], tell: Callable[[Happening], None]) -> Auditor:

@@ -15,7 +15,10 @@ from tests.inference.conftest import DOMAIN
 
 from zerog.chain.keys import address_of, random_key
 from zerog.inference.endpoint import EndpointService, EndpointSettings
-from zerog.inference.engine_host import EngineHost
+from zerog.inference.engine_host import EngineHost, Served
+from zerog.inference.engines import DeterminismClass
+from zerog.inference.engines.onnx import OnnxEngine, minilm
+from zerog.inference.models import MINILM_MODEL, ONNX_ENGINE
 from zerog.node.alone import ServerAlone
 from zerog.node.config import RpcSettings
 
@@ -102,10 +105,16 @@ def wait_until(condition: Callable[[], bool], what: str) -> None:
         time.sleep(0.01)
 
 
+def embedder() -> OnnxEngine:
+    return OnnxEngine(minilm())
+
+
 def serve(load: Callable[[], Any], settings: EndpointSettings | None = None) -> Iterator[Endpoint]:
     """An endpoint over an engine that ``load`` gives; its requests and threads must be gone at the end."""
     key = random_key()
-    service = EndpointService(EngineHost(load, lambda: key, lambda: (DOMAIN, PROVIDER)), settings)
+    host = EngineHost(load, lambda: key, lambda: (DOMAIN, PROVIDER))
+    announced = Served(MINILM_MODEL, ONNX_ENGINE, DeterminismClass.EXACT)
+    service = EndpointService(host, settings, embedder=host.beside(embedder, announced))
     with ServerAlone([service], RpcSettings(port=0)).start() as server:
         yield Endpoint(server.url, service, key)
         wait_until(lambda: service.desk.under_way == 0, "the end of all requests")

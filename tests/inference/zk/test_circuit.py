@@ -9,37 +9,21 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.inference.zk.perceptron import write_perceptron
 
 from zerog.chain.keys import keccak256
 from zerog.errors import ContractReverted, InferenceError
 from zerog.inference.zk import Circuit, Proof, encode_instances
 
 pytest.importorskip("ezkl", reason="needs the extra zerog[zk]")
-onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnx")
 REPOSITORY = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(scope="session")
 def model(tmp_path_factory) -> Path:
     """A perceptron 4-8-3 with fixed weights."""
-    import numpy as np
-    from onnx import TensorProto, helper, numpy_helper
-
-    draw = np.random.default_rng(1)
-    shapes = {"w1": (4, 8), "b1": (8,), "w2": (8, 3), "b2": (3,)}
-    weights = [numpy_helper.from_array(draw.normal(size=s).astype(np.float32), n) for n, s in shapes.items()]
-    nodes = [
-        helper.make_node("Gemm", ["x", "w1", "b1"], ["h"]),
-        helper.make_node("Relu", ["h"], ["a"]),
-        helper.make_node("Gemm", ["a", "w2", "b2"], ["y"]),
-    ]
-    ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, s]) for n, s in (("x", 4), ("y", 3))]
-    graph = helper.make_graph(nodes, "mlp", ends[:1], ends[1:], weights)
-    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)])
-    made.ir_version = 8
-    path = tmp_path_factory.mktemp("zk") / "model.onnx"
-    onnx.save(made, str(path))
-    return path
+    return write_perceptron(tmp_path_factory.mktemp("zk") / "model.onnx")
 
 
 @pytest.fixture(scope="session")

@@ -108,7 +108,7 @@ class CheatPlay:
         question: str = QUESTION,
         max_tokens: int = 48,
     ) -> None:
-        from zerog.client import Account
+        from zerog.client.accounts import Account
 
         self.outcome = CheatOutcome(trick)
         self._client = client

@@ -103,7 +103,7 @@ class AuditContracts:
         """A receipt that the registry has noted, from the transaction that brought it."""
         known = self._receipts.get(receipt_hash)
         if known is None:
-            block = self.recorded_block(receipt_hash)
+            block = self.noted_block(receipt_hash)
             if block is None:
                 return None
             known = next((r for r in self.recorded(block, block) if r.receipt_hash == receipt_hash), None)
@@ -161,6 +161,13 @@ class AuditContracts:
         except ContractReverted:
             return None
         return None if found.condemned else int(found.blockNumber)
+
+    def noted_block(self, receipt_hash: bytes) -> int | None:
+        """Block that brought a receipt, condemned or not; ``None`` when there is none."""
+        try:
+            return int(self.registry.receiptOf(receipt_hash).blockNumber) or None
+        except ContractReverted:
+            return None
 
     def audit(self, receipt_hash: bytes) -> Audit:
         """See `AuditChain.audit`."""

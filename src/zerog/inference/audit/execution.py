@@ -6,8 +6,10 @@ follows from the receipt alone: every honest verifier finds the same.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -34,7 +36,11 @@ class NotHereYet(InferenceError):
 
 
 class WrongData(InferenceError):
-    """What lies under the data root is not what the receipt commits to."""
+    """What lies under the data root, proven, is not what the receipt commits to: its signer's fault."""
+
+
+class SealedForOthers(InferenceError):
+    """The transcript is there, but none of the keys here opens it."""
 
 
 EngineFor = Callable[[InferenceReceipt], "Engine"]
@@ -75,7 +81,9 @@ class Examiner:
         with self._turn:
             found = self.known(receipt_hash, from_leaf)
             if found is None:
+                began = time.perf_counter()
                 found = self._examine(receipt, from_leaf)
+                found = dataclasses.replace(found, seconds=time.perf_counter() - began)
                 self._findings[receipt_hash, from_leaf] = found
                 while len(self._findings) > KEPT_FINDINGS:
                     self._findings.popitem(last=False)
@@ -86,8 +94,10 @@ class Examiner:
             return _unavailable("the receipt names no transcript")
         try:
             transcript = self.transcript(receipt)
-        except WrongData as error:
+        except SealedForOthers as error:
             return _unavailable(error.message)
+        except WrongData as error:
+            return Finding(AuditVote.BAD, reason=error.message)
         engine = self._engine_for(receipt)
         self.executions += 1
         return judge(transcript, receipt, engine, from_leaf)
@@ -98,6 +108,7 @@ class Examiner:
         Raises
         ------
         NotHereYet : nobody delivers it now.
+        SealedForOthers : it is private, and not for these keys.
         WrongData : it is no transcript, or that of another receipt.
         """
         from zerog.inference.transcript import MAX_CANONICAL, decode_canonical
@@ -109,8 +120,9 @@ class Examiner:
             raise NotHereYet(f"no storage node answers: {error}") from None
         if data is None:
             raise NotHereYet(f"nobody has the transcript 0x{receipt.dataRoot.hex()}")
+        opened = self._opened(data)
         try:
-            transcript = decode_canonical(self._opened(data))
+            transcript = decode_canonical(opened)
         except InferenceError as error:
             raise WrongData(f"the published bytes are no transcript: {error.message}") from None
         if (fault := binding_fault(transcript, receipt)) is not None:
@@ -128,7 +140,7 @@ class Examiner:
                 return open_sealed(data, key)
             except InferenceError:
                 continue
-        raise InferenceError("it is sealed, and for none of this verifier's keys")
+        raise SealedForOthers("the transcript is sealed, and for none of this verifier's keys")
 
 
 def judge(transcript: Transcript, receipt: InferenceReceipt, engine: Engine, from_leaf: int = 0) -> Finding:

@@ -105,6 +105,13 @@ def _verifier_slashed(event: Event) -> tuple[str, dict[str, Any]]:
     return text, {"verifier": event.verifier, "taken": str(event.taken), "reason": reason}
 
 
+def _credited(event: Event) -> tuple[str, dict[str, Any]]:
+    return (
+        f"{_short(event.account)} is credited {tokens(event.amount)}",
+        {"account": event.account, "amount": str(event.amount)},
+    )
+
+
 def _challenged(event: Event) -> tuple[str, dict[str, Any]]:
     return f"challenged: {event.args}", {name: _plain(value) for name, value in event.args.items()}
 
@@ -126,4 +133,5 @@ _TELLERS = {
     "ProviderSlashed": _provider_slashed,
     "VerifierSlashed": _verifier_slashed,
     "Challenged": _challenged,
+    "Credited": _credited,
 }

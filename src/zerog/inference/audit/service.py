@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from zerog.errors import InferenceError, InvalidParams, ZerogError
 
 if TYPE_CHECKING:
+    from zerog.inference.audit.canary import CanaryLayer
     from zerog.inference.audit.verifier import Auditor, Happening
 
 log = logging.getLogger("zerog.audit")
@@ -39,6 +40,7 @@ class VerifierService:
     watched : 0x-addresses of the contracts whose first event starts the verifiers.
     prepare : builds the auditor, telling news to its argument; called in the service's thread.
     addresses : 0x-addresses of the verifiers, for the status.
+    canaries : builds what lays canaries, if anything does; called in the service's thread.
     """
 
     name = "verifier"
@@ -49,11 +51,13 @@ class VerifierService:
         watched: Sequence[str],
         prepare: Callable[[Callable[[Happening], None]], Auditor],
         addresses: Sequence[str],
+        canaries: Callable[[Callable[[Happening], None]], CanaryLayer] | None = None,
     ) -> None:
         self._rpc = rpc
         self._watched = list(watched)
         self._prepare = prepare
         self._addresses = list(addresses)
+        self._canaries = canaries
         self._block = threading.Event()
         self._auditor: Auditor | None = None
         self._failure: str | None = None
@@ -92,6 +96,9 @@ class VerifierService:
             self._failure = str(error)
             raise
         self._failure = None
+        if self._canaries is not None:
+            layer = self._canaries(self._news.append)
+            threading.Thread(target=layer.run, args=(stop,), name="zerog-canaries", daemon=True).start()
         self._auditor.run(stop)
 
     def _has_work(self) -> bool:

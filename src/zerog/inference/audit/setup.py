@@ -18,6 +18,7 @@ from zerog.inference.receipt import InferenceReceipt, engine_id
 
 if TYPE_CHECKING:
     from zerog.client import Account, Client
+    from zerog.inference.audit.canary import CanaryLayer
     from zerog.inference.engines import Engine
 
 MAX_KEY_FILE = 1024
@@ -68,6 +69,45 @@ def auditor(
     )  # fmt: skip
 
 
+def canary_layer(
+    client: Client,
+    provider: Account,
+    load: Callable[[], Engine],
+    journal_path: Path | None,
+    *,
+    share_ppm: int,
+    tell: Callable[[Happening], None] = lambda happening: None,
+) -> CanaryLayer:
+    """What lays canaries, with ``provider`` as their provider; the client's own account pays for storage.
+
+    Raises
+    ------
+    InferenceError : the chain has no audit contract, there are no weights, or the journal cannot be used.
+    """
+    from zerog.inference.audit.canary import CanaryLayer
+    from zerog.inference.weights import SMOLLM2, fetch, find
+
+    if find(SMOLLM2) is None:
+        raise InferenceError(f"{SMOLLM2.name} is not on this machine", hint="run: zerog infer fetch")
+    contracts = AuditContracts(client)
+    contracts.require()
+
+    def told(text: str, receipt_hash: bytes) -> None:
+        tell(Happening("canary", text, {"receiptHash": "0x" + receipt_hash.hex()}))
+
+    store = StorageTranscripts(client.storage)
+    return CanaryLayer(
+        contracts,
+        provider,
+        Journal(journal_path),
+        store,
+        load,
+        fetch(SMOLLM2),
+        share_ppm=share_ppm,
+        tell=told,
+    )
+
+
 def read_key(path: Path) -> Account:
     """The account whose key, 64 hexadecimal digits, is in a file.
 
@@ -75,7 +115,7 @@ def read_key(path: Path) -> Account:
     ------
     InferenceError : it cannot be read. The key is in no error.
     """
-    from zerog.client import Account
+    from zerog.client.accounts import Account
 
     try:
         if path.stat().st_size > MAX_KEY_FILE:

@@ -148,6 +148,7 @@ class Auditor:
         self._tell = tell
         self._cases: dict[bytes, _Case] = {}
         self._position: Head | None = None
+        self._enrolled = standing is None
         self._workers = ThreadPoolExecutor(1, thread_name_prefix="audit")
 
     # The loop.
@@ -184,6 +185,10 @@ class Auditor:
         head = self._chain.head()
         self._follow(head)
         needs = [Need.NOTHING]
+        if not self._enrolled:
+            # Before the first receipt: private answers are sealed for those who are registered.
+            needs.append(self._enrol())
+            self._enrolled = needs[-1] is Need.NOTHING
         for receipt_hash, case in list(self._cases.items()):
             try:
                 needs.append(self._step(receipt_hash, case, head))
@@ -390,6 +395,7 @@ class Auditor:
                     "verdict": finding.verdict,
                     "badIndex": finding.bad_index,
                     "reason": finding.reason,
+                    "seconds": round(finding.seconds, 4),
                 },
             )
         )

@@ -21,12 +21,14 @@ VERDICTS = {AuditVote.GOOD: "good", AuditVote.BAD: "bad", AuditVote.UNAVAILABLE:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a re-execution found: verdict, first bad leaf, own trace root, and the reason for a person."""
+    """What a re-execution found: verdict, first bad leaf, own trace root, the reason for a person, and
+    the seconds that it took."""
 
     verdict: int
     bad_index: int = AuditVote.NO_BAD_INDEX
     trace_root: bytes = ZERO_HASH
     reason: str = ""
+    seconds: float = field(default=0.0, compare=False)
 
     @property
     def good(self) -> bool:

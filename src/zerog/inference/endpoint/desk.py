@@ -25,12 +25,14 @@ from zerog.inference.endpoint.questions import Kind, Question, decode, model_of,
 from zerog.inference.endpoint.receipts import Kept, Memory, asker_of
 from zerog.inference.endpoint.replies import Outcome, Reply, TextDecoder, TokenTexts, chat_id, logprobs_of
 from zerog.inference.endpoint.service import OPEN_ROUTES
+from zerog.inference.publication import Later
 from zerog.inference.text_signature import sign_text
 from zerog.inference.transcript_file import encode_transcript
 
 if TYPE_CHECKING:
     from zerog.chain.methods import HttpExchange
     from zerog.inference.answer import Inquiry, Signatory
+    from zerog.inference.answers import AnswerBook
     from zerog.inference.endpoint.service import EndpointSettings
     from zerog.inference.engine_host import EngineHost
     from zerog.inference.engines import Generation
@@ -56,12 +58,16 @@ class Desk:
         now: Clock,
         on_first: Callable[[], None] | None,
         started: int,
+        book: Callable[[], AnswerBook] | None = None,
+        embedder: EngineHost | None = None,
     ) -> None:
         self._host = host
+        self._embedder = embedder
         self._settings = settings
         self._now = now
         self._on_first = on_first
         self._started = started
+        self._book = book
         self._executor: ThreadPoolExecutor | None = None
         self._texts: tuple[object, TokenTexts] | None = None
         self._running: set[Running] = set()
@@ -113,7 +119,7 @@ class Desk:
                 await self._generate(exchange, Kind.COMPLETION)
             case ["embeddings"] if path.startswith("/v1/"):
                 _want(exchange, "POST")
-                raise unknown_model(model_of(decode(exchange.body)))
+                await self._embed(exchange)
             case ["models", *rest] if path.startswith("/v1/"):
                 _want(exchange, "GET")
                 await self._models(exchange, unquote("/".join(rest)))
@@ -134,8 +140,14 @@ class Desk:
     async def _models(self, exchange: HttpExchange, name: str) -> None:
         served = self._host.served
         entry = catalogue.entry(served, self._started, self._context())
+        vectors = None if self._embedder is None else self._embedder.served
         if not name:
-            await _send(exchange, {"object": "list", "data": [entry]})
+            entries = [entry]
+            if vectors is not None:
+                entries.append(catalogue.entry(vectors, self._started, None))
+            await _send(exchange, {"object": "list", "data": entries})
+        elif vectors is not None and name in catalogue.names(vectors):
+            await _send(exchange, catalogue.entry(vectors, self._started, None))
         elif name in catalogue.names(served):
             await _send(exchange, entry)
         else:
@@ -184,7 +196,52 @@ class Desk:
             self._running.add(running)
             try:
                 respond = self._stream if question.stream else self._whole
-                await respond(exchange, reply, running, _Signing(signatory, inquiry, deadline))
+                await respond(exchange, reply, running, _Signing(signatory, inquiry, deadline, self._book))
+            finally:
+                await running.ended()
+                self._running.discard(running)
+        finally:
+            self._inside -= 1
+
+    async def _embed(self, exchange: HttpExchange) -> None:
+        from zerog.inference.endpoint.vectors import check_dimensions, parse_vectors, vectors_body
+
+        embedder, name = self._embedder, model_of(decode(exchange.body))
+        if embedder is None or name not in catalogue.names(embedder.served):
+            raise unknown_model(name)
+        asked = parse_vectors(exchange.body)
+        if self._inside >= self._settings.most:
+            raise busy(f"{self._inside} requests are under way already; try again later.")
+        self._inside += 1
+        try:
+            try:
+                signatory = await self._in_thread(embedder.signatory)
+            except InferenceError as error:
+                log.warning("the embedding model cannot be loaded: %s", error)
+                raise unavailable(f"The model cannot be loaded: {error}") from None
+            inquiry, deadline = await self._inquiry(exchange, asked.question, signatory)
+            served = embedder.served
+            reply = Reply(
+                chat_id(Kind.EMBEDDING), asked.question, int(time.time()), served.model.name,
+                catalogue.fingerprint(served),
+            )  # fmt: skip
+            running, signing = (
+                Running(self._threads(), signatory.engine, inquiry),
+                _Signing(signatory, inquiry, deadline, self._book),
+            )
+            self._running.add(running)
+            try:
+                try:
+                    generation = await running.result(exchange)
+                except EngineCancelled:
+                    raise
+                except InferenceError as error:
+                    raise from_engine(error, Kind.EMBEDDING.value) from None
+                outcome = await self._in_thread(lambda: signing.sign(generation, self._now()))
+                check_dimensions(asked, outcome)
+                body = await self._in_thread(lambda: vectors_body(reply, outcome, asked.as_base64))
+                self._keep(reply, outcome, signing, body)
+                await exchange.respond(200, body, headers=_head(reply, outcome), content_type=JSON)
             finally:
                 await running.ended()
                 self._running.discard(running)
@@ -217,6 +274,10 @@ class Desk:
             raise invalid(f"The prompt cannot be read: {error}", question.kind.value) from None
         params = question.with_room(len(prompt), getattr(engine, "context_length", None))
         inquiry = asker.inquiry(question, params, engine.model_id, signatory.domain)
+        if asker.signed is not None and self._book is not None:
+            book = self._book
+            if await self._in_thread(lambda: book().to_request(inquiry.request_id)) is not None:
+                raise ApiError(409, "This signed request was answered before.", code="request_answered")
         return inquiry, asker.deadline(now)
 
     async def _whole(self, exchange: HttpExchange, reply: Reply, running: Running, signing: _Signing) -> None:
@@ -313,9 +374,15 @@ class _Signing:
     signatory: Signatory
     inquiry: Inquiry
     deadline: int | None
+    book: Callable[[], AnswerBook] | None
 
     def sign(self, generation: Generation, now: int) -> Outcome:
-        answer = self.signatory.sign(self.inquiry, generation, now, self.deadline)
+        """Signs, and writes down what the provider must publish when the receipt comes on chain."""
+        if self.book is None:
+            answer = self.signatory.sign(self.inquiry, generation, now, self.deadline)
+        else:
+            answer = self.signatory.sign(self.inquiry, generation, now, self.deadline, store=Later())
+            self.book().offer(self.signatory.signed_transcript(answer))
         return Outcome(generation, answer, self.signatory.signer)
 
 

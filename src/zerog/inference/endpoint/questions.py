@@ -32,10 +32,11 @@ _MILLI = 1000
 
 
 class Kind(Enum):
-    """Which of the two generating routes was asked; the value is where its prompt stands."""
+    """Which of the routes was asked; the value is where its prompt stands."""
 
     CHAT = "messages"
     COMPLETION = "prompt"
+    EMBEDDING = "input"
 
 
 # What OpenAI's clients may send and what does not change the answer here.

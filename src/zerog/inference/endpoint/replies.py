@@ -22,13 +22,14 @@ if TYPE_CHECKING:
 
 NOT_AMONG_THE_LIKELIEST = -9999.0
 """OpenAI's log-probability of a token that is not among those that are told."""
+_PREFIXES = {Kind.CHAT: "chatcmpl-", Kind.COMPLETION: "cmpl-", Kind.EMBEDDING: "embd-"}
 DONE = b"data: [DONE]\n\n"
 _FINISH = {FinishReason.END_TOKEN: "stop", FinishReason.STOP_STRING: "stop", FinishReason.LENGTH: "length"}
 
 
 def chat_id(kind: Kind) -> str:
     """A fresh id. It opens the signature route, which needs no key: nobody must be able to guess it."""
-    return ("chatcmpl-" if kind is Kind.CHAT else "cmpl-") + secrets.token_hex(16)
+    return _PREFIXES[kind] + secrets.token_hex(16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,20 +95,13 @@ class Reply:
 
     def proof(self, outcome: Outcome) -> dict[str, Any]:
         """The member ``zerog``: the receipt and where to get the rest."""
-        answer = outcome.answer
-        proof: dict[str, Any] = {
-            "receiptHash": "0x" + answer.receipt_hash.hex(),
-            "receipt": answer.receipt.to_message(),
-            "signature": "0x" + answer.signature.hex(),
-            "signer": outcome.signer,
-            "params": answer.inquiry.params.to_message(),
-            "urls": {"receipt": f"/v1/receipts/{self.id}", "signature": f"/v1/signature/{self.id}"},
-        }
+        proof = proof_of(self.id, outcome)
+        output = outcome.answer.output
         try:
-            answer.output.decode()
+            output.decode()
         except UnicodeDecodeError:
             # The token limit fell inside a character: the text above is not what the receipt hashes.
-            proof["outputBase64"] = base64.b64encode(answer.output).decode("ascii")
+            proof["outputBase64"] = base64.b64encode(output).decode("ascii")
         return proof
 
     @property
@@ -140,6 +134,19 @@ class Reply:
         if self.question.include_usage:
             event["usage"] = None
         return _sse(event | dict(extra or {}))
+
+
+def proof_of(name: str, outcome: Outcome) -> dict[str, Any]:
+    """The receipt of the answer with the id ``name``, and where to get the rest."""
+    answer = outcome.answer
+    return {
+        "receiptHash": "0x" + answer.receipt_hash.hex(),
+        "receipt": answer.receipt.to_message(),
+        "signature": "0x" + answer.signature.hex(),
+        "signer": outcome.signer,
+        "params": answer.inquiry.params.to_message(),
+        "urls": {"receipt": f"/v1/receipts/{name}", "signature": f"/v1/signature/{name}"},
+    }
 
 
 def _sse(document: Mapping[str, Any]) -> bytes:

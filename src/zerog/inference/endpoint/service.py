@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from zerog.chain.methods import HttpExchange
+    from zerog.inference.answers import AnswerBook
     from zerog.inference.endpoint.desk import Desk
     from zerog.inference.engine_host import EngineHost
 
@@ -45,6 +46,9 @@ class EndpointService:
     host : the node's engine.
     now : the time that receipts carry; unix seconds.
     on_first : called once when the engine has been loaded for this endpoint, from a thread.
+    embedder : the engine of the embeddings route; without one that route knows no model.
+    book : where answers are written down whose transcripts are published once their receipts come on
+        chain; without it receipts name no transcript, and cannot be audited.
     """
 
     name = "endpoint"
@@ -56,11 +60,15 @@ class EndpointService:
         *,
         now: Callable[[], int] = _wall_clock,
         on_first: Callable[[], None] | None = None,
+        book: Callable[[], AnswerBook] | None = None,
+        embedder: EngineHost | None = None,
     ) -> None:
         self._host = host
+        self._embedder = embedder
         self._settings = settings or EndpointSettings()
         self._now = now
         self._on_first = on_first
+        self._book = book
         self._started = _wall_clock()
         self._desk: Desk | None = None
 
@@ -96,5 +104,13 @@ class EndpointService:
         if self._desk is None:
             from zerog.inference.endpoint.desk import Desk
 
-            self._desk = Desk(self._host, self._settings, self._now, self._on_first, self._started)
+            self._desk = Desk(
+                self._host,
+                self._settings,
+                self._now,
+                self._on_first,
+                self._started,
+                self._book,
+                self._embedder,
+            )
         return self._desk

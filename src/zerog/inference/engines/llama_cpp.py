@@ -124,17 +124,15 @@ class LlamaCppEngine:
 
         Raises
         ------
-        InferenceError : a token id is outside the vocabulary, ``first`` is negative, or the whole
-            exceeds the context.
+        ContextExceeded : prompt and tokens are more than the model can read.
+        InferenceError : a token id is outside the vocabulary, or ``first`` is negative.
         """
         self._weights.require_known(tokens)
         if first < 0:
             raise InferenceError(f"a replay cannot begin at leaf {first}")
         prompt = self.prompt_tokens(request)
         if len(prompt) + len(tokens) > self.context_length:
-            raise InferenceError(
-                f"{len(prompt) + len(tokens)} tokens exceed the context of {self.context_length}"
-            )
+            raise ContextExceeded(len(prompt), len(tokens), self.context_length)
         if first >= len(tokens):
             return
         # The row at position i chooses token i + 1: the last token's own row is not needed.
