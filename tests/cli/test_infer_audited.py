@@ -223,3 +223,16 @@ def test_a_private_question_that_the_engine_refuses_leaves_nothing_on_chain(net,
     assert code == 1
     assert "control token" in error["error"]["message"]
     assert net.client.block_number == before
+
+
+def test_the_example_verifies_by_hand(net, audited, capsys):
+    import importlib.util
+    from pathlib import Path
+
+    path = Path(__file__).parents[2] / "examples" / "verify_by_hand.py"
+    spec = importlib.util.spec_from_file_location("verify_by_hand", path)
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+    signed = read_transcript(audited)
+    example.main(signed.receipt_hash, net.url)
+    assert "all true: " in capsys.readouterr().out

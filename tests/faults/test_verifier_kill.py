@@ -149,6 +149,8 @@ def check(court, receipt_hash, promised, outcome):
         if entry.event not in ("AuditCommitted", "AuditRevealed"):
             continue
         verifier = bytes.fromhex(entry.facts["verifier"][2:])
+        if verifier not in own:
+            continue
         told[current, verifier, entry.event] += 1
         if entry.event == "AuditRevealed":
             assert entry.facts["verdict"] == VERDICTS[promised[current, verifier].verdict]

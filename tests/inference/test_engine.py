@@ -214,3 +214,19 @@ def test_a_replay_can_begin_at_a_later_leaf(engine, generation, reference):
     for step, row in zip(generation.steps[90:], rows, strict=True):
         assert trace_step(step.token, row) == step
     assert list(engine.replay(request, generation.tokens, first=96)) == []
+
+
+@pytest.mark.parametrize("stops", [("brilliant", "never"), ("a ", "2023, a"), ("zzz",)])
+def test_the_end_is_found_at_the_same_token_whichever_prefix_is_asked_for(engine, reference, stops):
+    request, params = reference["user_prompt"].encode(), SamplingParams(maxTokens=40)
+    made = engine.generate(request, params, stops)
+    found = [engine.ending(made.tokens[:count], params, stops) for count in range(1, len(made.tokens) + 1)]
+    assert found == [None] * (len(found) - 1) + [(made.output, made.finish)]
+
+
+def test_looking_for_the_end_reads_only_as_far_back_as_a_stop_string_reaches(engine, generation, monkeypatch):
+    asked = []
+    piece = engine._weights.piece
+    monkeypatch.setattr(engine._weights, "piece", lambda token: asked.append(token) or piece(token))
+    assert engine.ending(generation.tokens[:90], SamplingParams(maxTokens=96), ("@@@@@@@@",)) is None
+    assert len(asked) <= 9

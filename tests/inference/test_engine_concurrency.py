@@ -254,3 +254,42 @@ def test_a_full_engine_says_busy_and_serves_again(small):
 )
 def test_memory_bounds_the_slots(memory, slots):
     assert slots_within(memory, CONTEXT * 23_040) == slots
+
+
+def test_rows_are_read_from_memory_where_the_kernel_lets_us(engine):
+    assert engine.reads_memory
+
+
+def test_staggered_arrivals_and_cancellations_beside_replays_change_nothing(engine, alone):
+    order = (1, 3, 5, 6, 4, 2)
+    started = {index: threading.Event() for index in order}
+
+    def replay(index: int) -> bool:
+        rows = engine.replay(CASES[index].request, alone[index].tokens)
+        steps = zip(alone[index].steps, rows, strict=True)
+        return all(trace_step(step.token, row) == step for step, row in steps)
+
+    with ThreadPoolExecutor(len(order) + 4) as pool:
+        done, others = [], []
+        for number, index in enumerate(order):
+            done.append((index, pool.submit(_ask, engine, CASES[index], started[index])))
+            await_either(started[index], done[-1][1])
+            if number in (1, 3):
+                others.append(pool.submit(replay, (7, 2)[number // 3]))
+                others.append(pool.submit(_cancelled_after_some_tokens, engine, 20 * number))
+        assert all(future.result(DEADLINE) == alone[index] for index, future in done)
+        assert [future.result(DEADLINE) for future in others] == [True, None, True, None]
+    await_idle(engine)
+
+
+def test_logits_that_are_no_numbers_reach_a_replay_only_as_they_are(small):
+    generation = small.generate(b"Name a fruit.", SamplingParams(maxTokens=5))
+    small.fever = True
+    try:
+        rows = list(small.replay(b"Name a fruit.", generation.tokens))
+    finally:
+        small.fever = False
+    assert all(np.isnan(row[7]) for row in rows)
+    with pytest.raises(InferenceError, match="nothing is signed"):
+        trace_step(0, rows[0])
+    await_idle(small)

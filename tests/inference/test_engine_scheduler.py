@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from zerog.errors import EngineBusy, EngineCancelled, InferenceError
 from zerog.inference.engines.llama_context import BATCH, Row
-from zerog.inference.engines.scheduler import Load, Scheduler
+from zerog.inference.engines.scheduler import BULK_BESIDE_ANSWERS, Load, Scheduler
 from zerog.inference.engines.sequences import MAX_ROWS_WAITING, Generating, Replaying, Slotted
 from zerog.inference.receipt import SamplingParams
 
@@ -159,22 +159,58 @@ def test_sequences_together_are_what_they_are_alone(slots, asked):
         desk.scheduler.close()
 
 
-def test_every_sequence_gets_a_row_in_every_step_and_no_row_stays_empty(desk):
-    hub = desk(4)
+def together(hub: Desk, *asked: tuple[int, int]) -> list[dict[int, int]]:
+    """Rows of each slot in each step, of sequences (prompt size, tokens) that are there from the second step on."""
     gate = threading.Event()
     hub.context.before = gate.wait
-    with ThreadPoolExecutor(4) as pool:
-        done = [pool.submit(hub.ask, [5] * size, 6) for size in (400, 1, 300, 2)]
-        # The first step may begin before all have arrived; the others are together.
-        until(lambda: hub.scheduler.load.running + hub.scheduler.load.waiting == 4)
+    with ThreadPoolExecutor(len(asked)) as pool:
+        done = [pool.submit(hub.ask, [5] * size, count) for size, count in asked]
+        until(lambda: hub.scheduler.load.running + hub.scheduler.load.waiting == len(asked))
         gate.set()
         for future in done:
             future.result(DEADLINE)
-    shared = hub.context.batches[1:6]
-    assert all(len(counts) >= 3 for counts in shared)
-    assert all(sum(counts.values()) == BATCH for counts in shared)
-    long = [counts[slot] for counts in shared for slot in counts if counts[slot] > 1]
-    assert max(long) - min(long) <= 16
+    return hub.context.batches[1:]
+
+
+def test_while_nobody_answers_prompts_fill_every_row_in_equal_shares(desk):
+    steps = together(desk(3), (400, 1), (300, 1), (500, 1))[:20]
+    assert all(sum(counts.values()) == BATCH for counts in steps)
+    assert all(max(counts.values()) - min(counts.values()) <= 2 for counts in steps)
+
+
+def test_beside_answers_prompts_together_get_a_bounded_share(desk):
+    steps = together(desk(4), (400, 1), (2, 12), (300, 1), (1, 12))
+    beside = [counts for counts in steps if list(counts.values()).count(1) == 2 and len(counts) == 4]
+    assert len(beside) >= 8
+    for counts in beside:
+        assert sum(counts.values()) == 2 + BULK_BESIDE_ANSWERS
+        assert sorted(counts.values()) == [1, 1, BULK_BESIDE_ANSWERS // 2, BULK_BESIDE_ANSWERS // 2]
+
+
+def test_a_replay_beside_an_answer_gets_a_bounded_share_and_all_rows_when_it_is_over(desk):
+    hub = desk(2)
+    gate = threading.Event()
+    hub.context.before = gate.wait
+    with ThreadPoolExecutor(2) as pool:
+        replay = pool.submit(lambda: sum(1 for _ in hub.rows(Replaying([5] * 600, 0, None))))
+        answer = pool.submit(hub.ask, [7], 20)
+        until(lambda: hub.scheduler.load.running + hub.scheduler.load.waiting == 2)
+        gate.set()
+        assert answer.result(DEADLINE) == expected([7], 20)
+        assert replay.result(DEADLINE) == 600
+    both = [counts for counts in hub.context.batches if len(counts) == 2]
+    alone = [max(counts.values()) for counts in hub.context.batches[1:] if len(counts) == 1]
+    assert both
+    assert all(sum(counts.values()) <= 1 + BULK_BESIDE_ANSWERS for counts in both)
+    assert alone.count(BATCH) >= len(alone) - 21
+
+
+def test_many_prompts_beside_an_answer_get_a_row_each(desk):
+    slots = BULK_BESIDE_ANSWERS + 4
+    steps = together(desk(slots), (1, 30), *[(60, 1)] * (slots - 1))
+    full = [counts for counts in steps[:10] if len(counts) == slots]
+    assert full
+    assert all(set(counts.values()) == {1} for counts in full)
 
 
 def test_a_long_prompt_does_not_hold_up_an_answer(desk):

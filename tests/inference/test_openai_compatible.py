@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 
 import msgspec
 import pytest
+from tests.inference.model_server import model_server
 
 from zerog.errors import EngineCancelled, InferenceError, UpstreamRefused
 from zerog.inference.engines import DeterminismClass, FinishReason
@@ -22,23 +20,7 @@ from zerog.inference.tolerance import UNREPORTED, tolerant_fault
 from zerog.inference.trace import QUANTUM
 from zerog.inference.weights import SMOLLM2, fetch
 
-# Never imported here: two builds of llama.cpp in one process disturb each other.
-if importlib.util.find_spec("xllamacpp") is None:
-    pytest.skip("xllamacpp is not installed", allow_module_level=True)
-
 KEY = "key-of-the-test"
-SERVER = """
-import sys, xllamacpp as x
-p = x.CommonParams()
-p.model.path, p.hostnames, p.port = sys.argv[1], ["127.0.0.1"], 0
-p.n_ctx, p.n_batch, p.n_ubatch, p.n_parallel, p.n_gpu_layers = 4096, 512, 512, 2, 0
-p.flash_attn_type = x.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
-p.cpuparams.n_threads = p.cpuparams_batch.n_threads = 1
-p.api_keys = [sys.argv[2]]
-server = x.Server(p)
-print(server.listening_address, flush=True)
-sys.stdin.read()
-"""
 
 
 class Answer(msgspec.Struct):
@@ -54,17 +36,9 @@ class Answer(msgspec.Struct):
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
-    """URL of a server on other kernels than the embedded engine's: flash attention off, micro-batch 512."""
-    command = [sys.executable, "-c", SERVER, str(fetch(SMOLLM2)), KEY]
-    process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
-    try:
-        assert process.stdout is not None
-        yield process.stdout.readline().strip()
-    finally:
-        process.kill()
-        process.wait()
+    """URL of a server on other kernels than the embedded engine's."""
+    with model_server(fetch(SMOLLM2), KEY) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")

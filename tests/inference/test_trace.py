@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 
 from zerog.chain.keys import keccak256
 from zerog.errors import InferenceError
-from zerog.inference.logits import log_softmax, ranked, require_finite, trace_step
+from zerog.inference.logits import (
+    log_softmax,
+    ranked,
+    require_finite,
+    row_hashes,
+    trace_step,
+    trace_steps,
+)
 from zerog.inference.trace import TraceStep, merkle_root, trace_root
 
 rows = st.lists(st.floats(-50, 50, width=32), min_size=8, max_size=64).map(
@@ -89,3 +96,35 @@ def test_logits_that_are_no_numbers_are_never_committed(bad):
         require_finite(row)
     with pytest.raises(InferenceError, match="nothing is signed"):
         trace_step(0, row)
+
+
+@given(st.integers(0, 21), st.integers(1, 300))
+def test_hashes_side_by_side_are_those_of_each_row(count, size):
+    rows = [np.arange(size, dtype=np.float32) * number for number in range(count)]
+    assert row_hashes(rows) == [keccak256(row.tobytes()) for row in rows]
+
+
+def test_rows_that_are_views_with_gaps_are_hashed_by_their_numbers():
+    table = np.arange(60, dtype=np.float32).reshape(6, 10)
+    assert row_hashes([table[:, 0], table[:, 3]]) == [keccak256(table[:, i].tobytes()) for i in (0, 3)]
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_steps_of_many_rows_are_those_of_each(seed):
+    dice = np.random.default_rng(seed)
+    rows = [dice.normal(0, 4, 600).astype(np.float32) for _ in range(11)]
+    assert trace_steps(range(11), rows) == [trace_step(token, row) for token, row in enumerate(rows)]
+
+
+def test_one_bad_row_among_many_is_never_committed():
+    rows = [np.zeros(16, dtype=np.float32) for _ in range(9)]
+    rows[6][5] = math.nan
+    with pytest.raises(InferenceError, match="for token 5: nothing is signed"):
+        trace_steps(range(9), rows)
+
+
+@given(rows)
+def test_log_softmax_of_some_ids_has_the_bits_of_the_whole(row):
+    ids = ranked(row, 8)
+    wide = row.astype(np.float64) - float(row.max())
+    assert log_softmax(row, ids).tobytes() == (wide - np.log(np.exp(wide).sum()))[ids].tobytes()

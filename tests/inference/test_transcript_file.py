@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -17,6 +18,7 @@ from zerog.inference.transcript_file import (
     read_transcript,
     write_transcript,
 )
+from zerog.inference.verification import check_execution, check_transcript
 
 
 def _document(transcript):
@@ -104,6 +106,19 @@ def test_files_that_cannot_be_used_are_named(tmp_path, transcript):
         write_transcript(tmp_path / "no" / "folder.json", transcript)
     with pytest.raises(InferenceError, match="not JSON"):
         decode_transcript(b"{")
+
+
+FORMER = Path(__file__).parents[1] / "data" / "inference" / "files" / "answer-1.json"
+
+
+def test_a_file_that_format_1_wrote_is_read_and_verified_to_the_last_row(engine):
+    signed = read_transcript(FORMER)
+    checks = check_transcript(signed) + check_execution(signed, engine)
+    assert [check.name for check in checks if not check.passed] == []
+    assert signed.transcript.output == b"The colour I'm referring to"
+    assert signed.transcript.prompt_tokens == signed.receipt.promptTokens
+    assert msgspec.json.decode(encode_transcript(signed))["format"].endswith("/2")
+    assert decode_transcript(encode_transcript(signed)) == signed
 
 
 @settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)

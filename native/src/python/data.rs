@@ -12,7 +12,7 @@ use pyo3::types::PyBytes;
 use super::errors::{error, work};
 use crate::data::pora::{self, Answer, Search, Task};
 use crate::data::segment::{Segment, MAX_PATH};
-use crate::data::{file, flow, merkle, DataError, Hash};
+use crate::data::{file, flow, keccak, merkle, DataError, Hash};
 
 /// Between two looks for Ctrl-C.
 const SIGNALS: Duration = Duration::from_millis(100);
@@ -73,6 +73,20 @@ type PyProof<'py> = (Vec<Bound<'py, PyBytes>>, Vec<bool>);
 
 fn proof_object(py: Python<'_>, (lemma, path): merkle::Proof) -> PyProof<'_> {
     (lemma.iter().map(|hash| PyBytes::new(py, hash)).collect(), path)
+}
+
+#[pyfunction]
+fn keccak256_each<'py>(py: Python<'py>, data: Input, length: usize) -> PyResult<Bound<'py, PyBytes>> {
+    let size = data.bytes().len();
+    if length == 0 || size % length != 0 {
+        return Err(error("storage", format!("{size} bytes are not messages of {length} bytes each")));
+    }
+    let mut hashes = vec![[0; 32]; size / length];
+    work(py, || {
+        keccak::many(data.bytes(), length, &mut hashes);
+        Ok::<_, DataError>(())
+    })?;
+    Ok(PyBytes::new(py, hashes.as_flattened()))
 }
 
 #[pyfunction]
@@ -437,6 +451,7 @@ pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<FileTree>()?;
     module.add_class::<FileTreeBuilder>()?;
     module.add_class::<FlowFrontier>()?;
+    module.add_function(wrap_pyfunction!(keccak256_each, module)?)?;
     module.add_function(wrap_pyfunction!(merkle_root, module)?)?;
     module.add_function(wrap_pyfunction!(fold_roots, module)?)?;
     module.add_function(wrap_pyfunction!(file_proof, module)?)?;

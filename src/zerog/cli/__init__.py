@@ -22,6 +22,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "up": ("zerog.cli.up:up", "Start a devnet or another chain."),
     "infer": ("zerog.cli.infer:infer", "Ask a model, with a receipt that anyone can verify."),
     "audit": ("zerog.cli.audit:audit", "Verify the answers of others, be paid; or try to cheat."),
+    "engines": ("zerog.cli.engines:engines", "Engines whose receipts count on a chain."),
     "storage": ("zerog.cli.storage:storage", "Store files, get them back with proofs."),
     "kv": ("zerog.cli.kv:kv", "Streams of keys and values, with access control."),
     "demo": ("zerog.cli.demo:demo", "Show the whole story: a proven answer moves money."),

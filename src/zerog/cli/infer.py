@@ -63,6 +63,9 @@ def infer() -> None:
 @click.option("-o", "--out", type=_PATH, help="Write the receipt and its transcript to this file.")
 @click.option("--max-tokens", type=click.IntRange(1, 2000), default=DEFAULT_TOKENS, show_default=True)
 @click.option("--fee", type=click.IntRange(0), help="Wei for provider and verifiers [what the tier needs].")
+@click.option("--upstream", help="Ask this OpenAI-compatible server, and sign its answer here.")
+@click.option("--model", help="What that server calls the embedded model.")
+@click.option("--upstream-key-file", type=_PATH, help="File with the key for that server.")
 @click.option(
     "--tier", type=click.Choice(TIERS), default=TIERS[0], show_default=True, help="Wait until it is reached."
 )
@@ -77,6 +80,9 @@ def ask(
     out: Path | None,
     max_tokens: int,
     fee: int | None,
+    upstream: str | None,
+    model: str | None,
+    upstream_key_file: Path | None,
     tier: str,
     private: bool,
 ) -> None:
@@ -84,6 +90,13 @@ def ask(
     from zerog.inference.answer import sampling
     from zerog.inference.transcript_file import write_transcript
 
+    if (upstream is None) != (model is None):
+        raise click.UsageError("--upstream and --model belong together")
+    if upstream is not None and url is not None:
+        raise click.UsageError(
+            "--upstream signs here; a node answers through a server with inference.upstream in its configuration"
+        )
+    local = local or upstream is not None
     if local and url is not None:
         raise click.UsageError("--local and --url exclude each other")
     if private and (local or fee is not None):
@@ -103,7 +116,8 @@ def ask(
                 f"{what}, and no devnet runs at {DEFAULT_URL}",
                 hint="start one: zerog up",
             )
-        signed, where = _ask_here(question.encode(), params), "here, not yet on any chain"
+        engine = None if upstream is None else _upstream(upstream, model or "", upstream_key_file)
+        signed, where = _ask_here(question.encode(), params, engine), "here, not yet on any chain"
     else:
         from zerog.inference.dossier import dossier
 
@@ -238,8 +252,15 @@ def embed(texts: tuple[str, ...], out: Path | None) -> None:
 # Asking.
 
 
-def _ask_here(question: bytes, params: Any) -> SignedTranscript:
-    return _sign_here(_engine(), question, params)
+def _ask_here(question: bytes, params: Any, engine: Any = None) -> SignedTranscript:
+    return _sign_here(engine or _engine(), question, params)
+
+
+def _upstream(url: str, model: str, key_file: Path | None) -> Any:
+    from zerog.inference.upstream import connect
+
+    weights()
+    return connect(url, model, key_file)
 
 
 def _sign_here(engine: Any, request: bytes, params: Any) -> SignedTranscript:

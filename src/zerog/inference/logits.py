@@ -6,6 +6,7 @@ reported values differ by about 1e-4.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -15,6 +16,8 @@ from zerog.chain.keys import keccak256
 from zerog.errors import InferenceError
 from zerog.inference.trace import PAIRS, QUANTUM, TraceStep
 
+HASHED_TOGETHER = 8
+"""Rows whose hashes are computed side by side."""
 _BLOCK = 64
 
 Logits: TypeAlias = NDArray[np.float32]
@@ -28,12 +31,39 @@ def trace_step(token: int, row: Logits) -> TraceStep:
     ------
     InferenceError : the row holds NaN or infinity, which must never be signed.
     """
+    pairs = likeliest(row)
+    return TraceStep(token, keccak256(row.astype("<f4", copy=False).tobytes()), pairs)
+
+
+def trace_steps(tokens: Sequence[int], rows: Sequence[Logits]) -> list[TraceStep]:
+    """`trace_step` of several rows, which takes half the time when they are `HASHED_TOGETHER`."""
+    pairs = [likeliest(row) for row in rows]
+    return [TraceStep(*step) for step in zip(tokens, row_hashes(rows), pairs, strict=True)]
+
+
+def likeliest(row: Logits) -> tuple[tuple[int, int], ...]:
+    """The pairs of a `TraceStep`.
+
+    Raises
+    ------
+    InferenceError : the row holds NaN or infinity.
+    """
     require_finite(row)
     top = ranked(row, PAIRS)
     # rint rounds halves to even, as the protocol asks.
     quanta = np.rint(log_softmax(row, top) * QUANTUM)
-    pairs = tuple((int(i), int(q)) for i, q in zip(top, quanta, strict=True))
-    return TraceStep(token, keccak256(row.astype("<f4", copy=False).tobytes()), pairs)
+    return tuple((int(i), int(q)) for i, q in zip(top, quanta, strict=True))
+
+
+def row_hashes(rows: Sequence[Logits]) -> list[bytes]:
+    """Hashes of rows of one length as `TraceStep` has them: eight side by side, without the GIL."""
+    if not rows:
+        return []
+    from zerog import _native
+
+    data = np.stack([row.astype("<f4", copy=False) for row in rows])
+    hashes = _native.keccak256_each(data.data.cast("B"), data.shape[1] * data.itemsize)
+    return [hashes[at : at + 32] for at in range(0, len(hashes), 32)]
 
 
 def ranked(row: NDArray[np.floating], count: int) -> NDArray[np.int64]:
@@ -63,8 +93,10 @@ def log_softmax(
 ) -> NDArray[np.float64]:
     """Natural log-probabilities in float64, of all tokens or of ``ids``."""
     wide = row.astype(np.float64)
-    shifted = wide - wide.max()
-    return np.asarray(shifted[ids] - np.log(np.exp(shifted).sum()))
+    wide -= wide.max()
+    wanted = wide[ids].copy()
+    # In place: the same numbers, without two more arrays of the vocabulary's size.
+    return np.asarray(wanted - np.log(np.exp(wide, out=wide).sum()))
 
 
 def require_finite(row: NDArray[np.floating]) -> None:

@@ -35,6 +35,7 @@ from zerog.inference.answer import Answer, Domain, Inquiry, Signatory
 from zerog.inference.answers import AnswerBook, Stage
 from zerog.inference.receipt import SamplingParams, engine_id
 from zerog.inference.transcript import SignedTranscript
+from zerog.inference.verification import UNTRACED
 
 if TYPE_CHECKING:
     from zerog.client import Account, Client, Contract
@@ -44,6 +45,7 @@ log = logging.getLogger("zerog.inference")
 
 OPEN, PARKED = 1, 2
 """States of a request, as the gate counts them."""
+SIGNED = 0
 AUDITED = 2
 """The highest tier that audit can reach; a provider without evidence serves no higher request."""
 
@@ -150,6 +152,8 @@ class GateProvider:
         self._signatory = signatory
         self._account = account
         self._min_fee = min_fee
+        # An answer without log-probabilities is worth its signature: nobody can audit it.
+        self._highest = SIGNED if signatory.engine.description.endswith(UNTRACED) else AUDITED
         self._store = store
         self._address = bytes.fromhex(str(account)[2:])
         self._feed = RequestFeed(client, signatory.engine.model_id, self._address)
@@ -376,7 +380,7 @@ class GateProvider:
     def _is_mine(self, request: GateRequest) -> bool:
         return (
             self._feed.is_open(request, self._address)
-            and request.min_tier <= AUDITED
+            and request.min_tier <= self._highest
             and request.fee >= self._min_fee
         )
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from zerog.inference.answer import Inquiry
     from zerog.inference.answers import AnswerBook
     from zerog.inference.engine_host import EngineHost
+    from zerog.inference.engines import Engine
     from zerog.inference.provider import GateProvider
     from zerog.inference.publication import StorageTranscripts
 
@@ -50,6 +51,7 @@ class InferenceService:
     host : the node's engine, loaded at the first request.
     store : makes the place where transcripts and weights are published; ``None``: they are not.
     book : file of the provider's book of answers; ``None`` keeps it in memory.
+    admit : puts the engine on the registry's list, where this node may do that.
     """
 
     name = "inference"
@@ -61,11 +63,13 @@ class InferenceService:
         *,
         store: Callable[[Client, str], StorageTranscripts] | None = None,
         book: Path | None = None,
+        admit: Callable[[Client, Engine], None] | None = None,
     ) -> None:
         self._connect = connect
         self.host = host
         self._wanted = threading.Event()
         self._make_store = store
+        self._admit = admit
         self._path = book
         self._book: AnswerBook | None = None
         self._opening = threading.Lock()
@@ -157,6 +161,8 @@ class InferenceService:
         from zerog.inference.provider import GateProvider
 
         signatory = self.host.signatory()
+        if self._admit is not None:
+            self._admit(client, signatory.engine)
         provider = GateProvider(client, signatory, account, store=store, book=self.book())
         provider.enrol()
         if store is not None:

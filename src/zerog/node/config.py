@@ -333,6 +333,25 @@ class KvSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 class InferenceSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The model of the node."""
 
+    upstream: (
+        Annotated[
+            str,
+            Meta(
+                description="base URL of an OpenAI-compatible server that runs the model; the embedded engine when absent"
+            ),
+        ]
+        | None
+    ) = None
+    upstream_model: (
+        Annotated[
+            str, Meta(min_length=1, description="what that server calls the model; needed with upstream")
+        ]
+        | None
+    ) = None
+    upstream_key_file: (
+        Annotated[str, Meta(description="file with the key for that server; no key is sent when absent")]
+        | None
+    ) = None
     endpoint: Annotated[
         bool,
         Meta(description="answer OpenAI's HTTP API, /v1/chat/completions and others, on the node's port"),
@@ -414,6 +433,7 @@ def load(path: Path | None, overrides: Mapping[str, Any] | None = None) -> Confi
     except msgspec.ValidationError as error:
         raise _explain(error, raw, path, given) from None
     _check_mining(config, path)
+    _check_upstream(config, path)
     return config
 
 
@@ -448,6 +468,19 @@ def _check_mining(config: Config, path: Path | None) -> None:
         raise ConfigError(
             f"{where}mining.mode is {mining.mode!r} but mining.block_time is not set",
             hint="set the seconds between blocks (--block-time)",
+        )
+
+
+def _check_upstream(config: Config, path: Path | None) -> None:
+    settings = config.inference
+    if (settings.upstream is None) != (settings.upstream_model is None):
+        where = "" if path is None else f"{path}: "
+        named, missing = ("upstream", "upstream_model")
+        if settings.upstream is None:
+            named, missing = missing, named
+        raise ConfigError(
+            f"{where}inference.{named} is set but inference.{missing} is not",
+            hint="an upstream needs its URL and what it calls the model",
         )
 
 

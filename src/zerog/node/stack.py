@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from zerog.inference.audit.canary import CanaryLayer
     from zerog.inference.audit.verifier import Auditor, Happening
     from zerog.inference.engine_host import EngineHost
+    from zerog.inference.engines import Engine
     from zerog.inference.publication import StorageTranscripts
     from zerog.node.devnet import Node
     from zerog.node.services import Service
@@ -77,6 +78,7 @@ def inference(node: Node, running: dict[str, Service]) -> Service | None:
         connect,
         engine_host(node),
         store=partial(_transcripts, node) if "storage" in running else None,
+        admit=partial(_admit, node),
         book=None if node.data_dir is None else node.data_dir / INFERENCE / "answers.sqlite",
     )
 
@@ -96,9 +98,12 @@ def _transcripts(node: Node, client: Client, account: str) -> StorageTranscripts
     return StorageTranscripts(Storage(node.url, client=client, account=account, state=payments))
 
 
-def engine_host(node: Node) -> EngineHost:
-    """The node's engine with its key; the stake is that of the node's last account."""
-    from zerog.inference.engine_host import EngineHost, embedded
+def engine_host(node: Node, upstream: bool = True) -> EngineHost:
+    """The node's engine with its key; the stake is that of the node's last account.
+
+    ``upstream``: the server that the configuration names, if it names one, in place of the embedded engine.
+    """
+    from zerog.inference.engine_host import EngineHost, Served, embedded
 
     def key() -> bytes:
         from zerog.chain.keys import random_key
@@ -115,7 +120,28 @@ def engine_host(node: Node) -> EngineHost:
         domain = Domain(node.chain_id, bytes.fromhex(INFERENCE_REGISTRY[2:]))
         return domain, bytes.fromhex(node.accounts[-1].address[2:])
 
-    return EngineHost(embedded, key, standing)
+    settings = node.config.inference
+    if not upstream or settings.upstream is None or settings.upstream_model is None:
+        return EngineHost(embedded, key, standing)
+    from zerog.inference.engines import DeterminismClass
+    from zerog.inference.models import DEFAULT_MODEL
+    from zerog.inference.upstream import UNCONNECTED, connect
+
+    key_file = settings.upstream_key_file
+    load = partial(
+        connect,
+        settings.upstream,
+        settings.upstream_model,
+        None if key_file is None else Path(key_file).expanduser(),
+    )
+    return EngineHost(load, key, standing, Served(DEFAULT_MODEL, UNCONNECTED, DeterminismClass.TOLERANT))
+
+
+def _admit(node: Node, client: Client, engine: Engine) -> None:
+    """Puts the engine on the registry's list; the first account of a devnet is the curator."""
+    from zerog.inference.admission import admit_engine
+
+    admit_engine(client, node.accounts[0].address, engine.description, engine.determinism)
 
 
 def _embedder(host: EngineHost) -> EngineHost:
@@ -350,7 +376,10 @@ def verifier(node: Node, running: dict[str, Service]) -> Service | None:
         return None
     from zerog.inference.audit.service import VerifierService
 
-    host = getattr(running.get("inference"), "host", None) or engine_host(node)
+    host = getattr(running.get("inference"), "host", None)
+    if host is None or node.config.inference.upstream is not None:
+        # A server of others cannot repeat an answer.
+        host = engine_host(node, upstream=False)
     return VerifierService(
         lambda: LocalRpc(node),
         [PREDEPLOYS["InferenceRegistry"], PREDEPLOYS["InferenceAudit"]],

@@ -15,6 +15,7 @@ from zerog.inference.audit.header import encode_header
 from zerog.inference.audit.receipts import as_address, find_receipt, receipt_of
 from zerog.inference.audit.sending import Call, refusal
 from zerog.inference.encoding import domain_separator
+from zerog.inference.engines import DeterminismClass
 from zerog.inference.receipt import AuditVote, InferenceReceipt
 
 if TYPE_CHECKING:
@@ -184,10 +185,14 @@ class AuditContracts:
 
     def drawable(self, receipt: InferenceReceipt, beacon: int) -> tuple[int, int]:
         """Verifiers that a draw with this beacon can reach, and those that will be reachable soon."""
-        pool = receipt.engineId
+        pool = TOLERANT_POOL if self.is_tolerant(receipt.engineId) else receipt.engineId
         members, _ = self.verifiers.draw(pool, bytes(32), _MANY, "0x" + receipt.provider.hex(), beacon)
         registered = [as_address(member) for member in self.verifiers.verifiersOf(pool)]
         return len(members), len([member for member in registered if member != receipt.provider])
+
+    def is_tolerant(self, engine: bytes) -> bool:
+        """Whether the registry has an engine in the class tolerant."""
+        return int(self.registry.engineClass(engine)) == DeterminismClass.TOLERANT.value
 
     def standing(self, account: str) -> tuple[int, set[bytes]]:
         """Stake of a verifier in wei, and the pools it has joined; nothing for a stranger."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zerog.chain.keys import parse_key
 from zerog.errors import InferenceError
-from zerog.inference.audit.contract import AuditContracts
-from zerog.inference.audit.execution import Examiner
+from zerog.inference.audit.contract import TOLERANT_POOL, AuditContracts
+from zerog.inference.audit.execution import EngineFor, Examiner
 from zerog.inference.audit.journal import Journal
 from zerog.inference.audit.sending import JournalledSender
 from zerog.inference.audit.verifier import Auditor, Happening, Policy, Standing
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from zerog.client import Account, Client
     from zerog.inference.audit.canary import CanaryLayer
     from zerog.inference.engines import Engine
+
+log = logging.getLogger("zerog.audit")
 
 MAX_KEY_FILE = 1024
 
@@ -35,7 +38,7 @@ def auditor(
     advance: Callable[[], None] | None = None,
     tell: Callable[[Happening], None] = lambda happening: None,
 ) -> Auditor:
-    """A verifier for the receipts of one engine.
+    """A verifier for the receipts of one engine, and of the class tolerant for the same model.
 
     Parameters
     ----------
@@ -52,21 +55,60 @@ def auditor(
     contracts = AuditContracts(client)
     contracts.require()
     least = int(contracts.verifiers.minStake())
-    standing = Standing((engine_id(ENGINES[0].name),), max(least, stake or 0))
-    journal = Journal(journal_path)
-
-    def engine_for(receipt: InferenceReceipt) -> Engine:
-        engine = load()
-        if engine_id(engine.description) != receipt.engineId or engine.model_id != receipt.modelId:
-            raise InferenceError("this machine has not the model and engine of the receipt")
-        return engine
-
-    examiner = Examiner(StorageTranscripts(client.storage), engine_for, [voter.key for voter in voters])
+    standing = Standing((engine_id(ENGINES[0].name), TOLERANT_POOL), max(least, stake or 0))
+    journal, store = Journal(journal_path), StorageTranscripts(client.storage)
+    examiner = Examiner(
+        store, engine_source(store, load, contracts.is_tolerant), [voter.key for voter in voters]
+    )
     sender = JournalledSender(client, journal, contracts.explain)
     return Auditor(
         contracts, sender, journal, examiner, voters,
         standing=standing, policy=policy, advance=advance, tell=tell,
     )  # fmt: skip
+
+
+def engine_source(
+    store: StorageTranscripts,
+    load: Callable[[], Engine],
+    is_tolerant: Callable[[bytes], bool] = lambda engine: False,
+) -> EngineFor:
+    """Gives the engine for receipts of the default model, of its own engine or one of the class tolerant.
+
+    When its weights are not on this machine, they are fetched from ``store`` by their root: whoever registered
+    the model said under which root they are, and every segment is proven against it.
+    """
+    from zerog.contracts import ENGINES
+    from zerog.inference.models import DEFAULT_MODEL, id_of
+
+    def engine_for(receipt: InferenceReceipt) -> Engine:
+        own = engine_id(ENGINES[0].name)
+        if receipt.modelId != id_of(DEFAULT_MODEL) or not (
+            receipt.engineId == own or is_tolerant(receipt.engineId)
+        ):
+            raise InferenceError("this machine has not the model and engine of the receipt")
+        ensure_weights(store)
+        engine = load()
+        if engine_id(engine.description) != own or engine.model_id != receipt.modelId:
+            raise InferenceError("the engine at hand is another one than that of the receipt")
+        return engine
+
+    return engine_for
+
+
+def ensure_weights(store: StorageTranscripts) -> Path:
+    """The weights of the default model, from this machine or else from ``store``.
+
+    Raises
+    ------
+    InferenceError : nobody has them; what was fetched so far is kept for the next attempt.
+    """
+    from zerog.inference.models import DEFAULT_MODEL
+    from zerog.inference.weights import SMOLLM2, cache_folder, fetch, find
+
+    if find(SMOLLM2) is None:
+        log.info("fetching the weights of %s from storage", DEFAULT_MODEL.name)
+        store.weights(bytes.fromhex(DEFAULT_MODEL.weights_root[2:]), cache_folder() / SMOLLM2.name)
+    return fetch(SMOLLM2)
 
 
 def canary_layer(

@@ -25,6 +25,7 @@ from zerog.inference.audit.journal import Journal, Seat
 from zerog.inference.audit.sending import Call, JournalledSender, refusal
 from zerog.inference.audit.vote import Ballot, Finding, cast
 from zerog.inference.receipt import AuditVote
+from zerog.inference.verification import CannotCompare
 
 if TYPE_CHECKING:
     from zerog.client import Account
@@ -104,6 +105,7 @@ class _Case:
     first_try: float | None = None
     next_try: float = 0.0
     told: set[str] = field(default_factory=set)
+    abstains: bool = False
 
 
 class Auditor:
@@ -229,6 +231,8 @@ class Auditor:
             self._announce(receipt_hash, case, audit)
             self._collect()
             return self._forget(receipt_hash)
+        if case.abstains:
+            return Need.NOTHING
         if audit.phase in (AuditPhase.NONE, AuditPhase.ESCALATED):
             return self._draw(receipt_hash, case, audit, head)
         if audit.phase is AuditPhase.COMMITTING and head.number < audit.commit_ends:
@@ -415,6 +419,12 @@ class Auditor:
             except NotHereYet as error:
                 log.info("audit 0x%s: %s", receipt_hash.hex(), error)
                 case.next_try = now + self._policy.retry
+            except CannotCompare as error:
+                # Neither good nor bad can be said of it: whoever votes all the same would be guessing.
+                case.abstains = True
+                self._say_once(case, "abstains", "abstains", f"receipt 0x{receipt_hash.hex()}: {error.message}",
+                               receiptHash=receipt_hash)  # fmt: skip
+                return None
             except ZerogError as error:
                 self._say_once(case, "stuck", "stuck", f"cannot execute: {error}", receiptHash=receipt_hash)
                 case.next_try = now + self._policy.retry

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from zerog.errors import InferenceError
+from zerog.inference.engines.row_memory import RowMemory
 from zerog.inference.logits import Logits
 
 BATCH = 32
@@ -24,6 +25,8 @@ _SUPPORTED_VERSION = BUILD.removeprefix("cyllama-")
 _FLASH_ATTENTION_ON = 1
 _KV_F16 = 1
 _BYTES_F16 = 2
+_GUARD = 8
+"""Numbers of every row that are compared with what cyllama says of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +112,8 @@ class LlamaModel:
 class LlamaContext:
     """KV cache and compute buffers of ``slots`` sequences. One thread at a time may use it.
 
+    A model has one context at a time: how much of a row cyllama tells is a setting of the model.
+
     Parameters
     ----------
     model : the weights.
@@ -135,7 +140,16 @@ class LlamaContext:
             raise InferenceError(f"llama.cpp has no room for {slots} x {length} tokens: {error}") from error
         self._batch = llama.LlamaBatch(n_tokens=BATCH, embd=0, n_seq_max=slots)
         self._size = model.vocabulary_size
+        self._kind = type(model.handle)
         self._threads = 1
+        self._order: dict[int, int] = {}
+        self._memory: RowMemory | None = None
+        self._memory = self._locate(slots)
+
+    @property
+    def reads_memory(self) -> bool:
+        """Whether rows are read directly; otherwise they come as lists, with the same bits."""
+        return self._memory is not None
 
     def decode(self, rows: Sequence[Row], threads: int = 1) -> None:
         """Computes at most `BATCH` rows.
@@ -152,8 +166,11 @@ class LlamaContext:
             self._context.set_n_threads(1, threads)
             self._threads = threads
         self._batch.clear()
-        for row in rows:
+        self._order.clear()
+        for index, row in enumerate(rows):
             self._batch.add(row.token, row.position, [row.slot], row.wanted)
+            if row.wanted:
+                self._order[index] = len(self._order)
         try:
             self._context.decode(self._batch)
         except (ValueError, RuntimeError, InterruptedError) as error:
@@ -161,7 +178,15 @@ class LlamaContext:
 
     def logits(self, index: int) -> Logits:
         """The logits of row ``index`` of the last call, which wanted them."""
-        return np.fromiter(self._context.get_logits_ith(index), np.float32, self._size)
+        if self._memory is not None:
+            # To ask also makes llama.cpp put the rows into the order of the batch.
+            guard = self._told(index, _GUARD)
+            row = self._memory.read(self._order[index])
+            if row is not None and row[:_GUARD].tobytes() == guard.tobytes():
+                return row
+            self._memory.close()
+            self._memory = None
+        return self._told(index, self._size)
 
     def forget(self, slot: int, position: int = 0) -> None:
         """Drops what a slot holds from ``position`` on."""
@@ -169,8 +194,27 @@ class LlamaContext:
 
     def close(self) -> None:
         """Frees everything but the model."""
+        if self._memory is not None:
+            self._memory.close()
+            self._memory = None
         self._batch.close()
         self._context.close()
+
+    def _told(self, index: int, count: int) -> Logits:
+        """The first ``count`` logits of a row as cyllama tells them."""
+        self._kind.n_vocab = count
+        return np.fromiter(self._context.get_logits_ith(index), np.float32, count)
+
+    def _locate(self, slots: int) -> RowMemory | None:
+        """Finds the rows in memory with a batch whose rows llama.cpp computes in another order."""
+        last = slots - 1
+        rows = [Row(1, 0, last, True), Row(2, 1, last, True)]
+        rows.append(Row(3, 0, 0, True) if last else Row(3, 2, 0, True))
+        self.decode(rows)
+        found = RowMemory.find(self._context, [self._told(index, self._size) for index in range(len(rows))])
+        for slot in {0, last}:
+            self.forget(slot)
+        return found
 
 
 def _import_cyllama() -> Any:
@@ -195,7 +239,8 @@ def _load(llama: Any, weights: Path) -> Any:
     if not weights.is_file():
         raise InferenceError(f"there are no weights at {weights}", hint="run: zerog infer fetch")
 
-    # cyllama 0.2.18 reads model.n_vocab in get_logits_ith, an attribute that its model class lacks.
+    # cyllama 0.2.18 reads model.n_vocab in get_logits_ith, an attribute that its model class lacks:
+    # so many logits of a row it returns.
     class ModelWithVocabularySize(llama.LlamaModel):  # type: ignore[misc]
         n_vocab = 0
 

@@ -24,7 +24,7 @@ from zerog.inference.engines.llama_context import LlamaContext, LlamaModel
 from zerog.inference.engines.output import GrowingOutput, check_stop_strings
 from zerog.inference.engines.scheduler import Context, Load, Scheduler
 from zerog.inference.engines.sequences import Chosen, Generating, Replaying, Slotted
-from zerog.inference.logits import Logits, trace_step
+from zerog.inference.logits import HASHED_TOGETHER, Logits, trace_steps
 from zerog.inference.models import DEFAULT_MODEL, ModelIdentity, id_of
 from zerog.inference.prompt import prompt_text
 from zerog.inference.receipt import SamplingParams
@@ -50,6 +50,7 @@ class LlamaCppEngine:
     model : what the file is; its chat template makes the prompts.
     slots : sequences at a time; by default as many as fit `KV_MEMORY`, at most `MAX_SLOTS`.
     max_waiting : requests that may wait for a slot before `EngineBusy`.
+    prefill_threads : threads for reading one sequence; by default `default_threads`.
 
     Raises
     ------
@@ -66,6 +67,7 @@ class LlamaCppEngine:
         *,
         slots: int | None = None,
         max_waiting: int = MAX_WAITING,
+        prefill_threads: int | None = None,
     ) -> None:
         if model.chat_template != CHATML:
             raise InferenceError(f"the chat template of {model.name} is not supported: only bare ChatML is")
@@ -75,13 +77,18 @@ class LlamaCppEngine:
         self.context_length = min(CONTEXT, self._weights.trained_context)
         count = slots or slots_within(KV_MEMORY, self._weights.bytes_of_a_token * self.context_length)
         self._scheduler = Scheduler(
-            self._open_context(count), count, max_waiting, default_threads(os.cpu_count())
+            self._open_context(count), count, max_waiting, prefill_threads or default_threads(os.cpu_count())
         )
 
     @property
     def load(self) -> Load:
         """Requests that run and wait now."""
         return self._scheduler.load
+
+    @property
+    def reads_memory(self) -> bool:
+        """Whether logit rows are read from llama.cpp's memory; see `row_memory`."""
+        return self._direct
 
     def prompt_tokens(self, request: bytes) -> list[int]:
         """Ids of the tokens that the model reads for a request."""
@@ -111,11 +118,15 @@ class LlamaCppEngine:
             cancelled=cancelled,
         )
         steps: list[TraceStep] = []
+        pending: list[Chosen] = []
         for chosen in self._rows_of(sequence):
-            steps.append(trace_step(chosen.token, chosen.row))
+            pending.append(chosen)
+            if len(pending) == HASHED_TOGETHER:
+                steps += _committed(pending)
             if on_text is not None:
                 for piece in chosen.pieces:
                     on_text(piece)
+        steps += _committed(pending)
         assert sequence.finish_reason is not None
         return Generation(sequence.output, len(prompt), tuple(steps), sequence.finish_reason)
 
@@ -148,10 +159,8 @@ class LlamaCppEngine:
         self._weights.require_known(tokens[-1:])
         if tokens[-1] in self._weights.ending:
             return self._text(tokens[:-1]), FinishReason.END_TOKEN
-        if stop_strings:
-            growing = GrowingOutput(check_stop_strings(stop_strings))
-            if growing.append(self._text(tokens)):
-                return growing.finish(), FinishReason.STOP_STRING
+        if stop_strings and (cut := self._stop_in_last(tokens, check_stop_strings(stop_strings))):
+            return self._text(tokens)[:-cut], FinishReason.STOP_STRING
         return (self._text(tokens), FinishReason.LENGTH) if len(tokens) >= params.maxTokens else None
 
     def interrupt(self) -> None:
@@ -164,7 +173,9 @@ class LlamaCppEngine:
         self._weights.close()
 
     def _open_context(self, slots: int) -> Context:
-        return LlamaContext(self._weights, slots, self.context_length)
+        context = LlamaContext(self._weights, slots, self.context_length)
+        self._direct = context.reads_memory
+        return context
 
     def _rows_of(self, sequence: Slotted) -> Iterator[Chosen]:
         self._scheduler.submit(sequence)
@@ -175,9 +186,33 @@ class LlamaCppEngine:
             sequence.abandon()
             self._scheduler.wake()
 
+    def _stop_in_last(self, tokens: Sequence[int], stops: Sequence[bytes]) -> int:
+        """Bytes from the first stop string that the last token completes to the end; 0 without one.
+
+        Looks only as far back as a stop string can reach: whoever looks for the end asks for every prefix.
+        """
+        last = self._weights.piece(tokens[-1])
+        reach = max(map(len, stops)) - 1
+        before = b""
+        for token in reversed(tokens[:-1]):
+            if len(before) >= reach:
+                break
+            self._weights.require_known([token])
+            before = self._weights.piece(token) + before
+        growing = GrowingOutput(stops)
+        growing.append(before)
+        return len(before) + len(last) - len(growing.finish()) if growing.append(last) else 0
+
     def _text(self, tokens: Sequence[int]) -> bytes:
         self._weights.require_known(tokens)
         return b"".join(map(self._weights.piece, tokens))
+
+
+def _committed(pending: list[Chosen]) -> list[TraceStep]:
+    """The steps of what is pending, which is empty afterwards."""
+    steps = trace_steps([chosen.token for chosen in pending], [chosen.row for chosen in pending])
+    pending.clear()
+    return steps
 
 
 def default_threads(cores: int | None) -> int:

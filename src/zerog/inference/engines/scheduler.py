@@ -3,6 +3,9 @@
 One thread owns the context. A step is one decode call of at most 32 rows: every sequence in a slot
 gets a row, what is left goes in equal shares to those that have more to read. So an answer grows by
 a token in each step however long a prompt beside it is, and no prompt waits for another to end.
+While answers grow, prompts and replays together get at most `BULK_BESIDE_ANSWERS` rows of a step
+(or one each): a batch of 32 rows takes as long as 20 tokens of an answer, one of eight costs the
+reading an eighth of its speed.
 Sequences that find no slot wait in a bounded queue, first come, first served.
 
 In the settings of the exact class a row does not depend on its neighbours in the batch, on the
@@ -22,6 +25,8 @@ from zerog.inference.engines.llama_context import BATCH, Row
 from zerog.inference.engines.sequences import Slotted, cancelled
 from zerog.inference.logits import Logits
 
+BULK_BESIDE_ANSWERS = 8
+"""Rows of a step for prompts and replays while an answer waits for its next token."""
 _LOOK_AGAIN = 0.2
 """Seconds between looks at sequences that nobody can run."""
 
@@ -237,7 +242,8 @@ class Scheduler:
         turn = self._turn % len(slots)
         order = slots[turn:] + slots[:turn]
         shares = dict.fromkeys(order, 0)
-        room = BATCH
+        answers = sum(rows == 1 for rows in left.values())
+        room = BATCH if not answers else min(BATCH, answers + max(BULK_BESIDE_ANSWERS, len(slots) - answers))
         while room:
             hungry = [slot for slot in order if shares[slot] < left[slot]]
             if not hungry:
