@@ -70,7 +70,7 @@ $(STAMP)/native: $(RUST_SOURCES) pyproject.toml | $(STAMP)
 	@touch $@
 
 $(STAMP)/inference: pyproject.toml | $(STAMP) $(STAMP)/native
-	$(BIN)/pip install -q "cyllama==0.2.18" "numpy>=1.26"
+	$(BIN)/python .ci/extras.py inference | xargs -d '\n' $(BIN)/pip install -q
 	$(BIN)/zerog infer fetch
 	@touch $@
 

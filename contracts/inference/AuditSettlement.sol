@@ -23,7 +23,6 @@ contract AuditSettlement is AuditStorage {
     bytes32 private constant WRONG_VOTE = "wrong vote";
     bytes32 private constant PASSED_CANARY = "passed canary";
 
-    /// @notice Current _parameters.
     // ---------------------------------------------------------------- rounds
 
     /// @notice Ends a round. The first committee must be complete and of one mind; later ones decide by two thirds.

@@ -47,7 +47,8 @@ abstract contract AuditStorage is IBeaconErrors, AccessControl {
     event Withdrawn(address indexed account, uint256 amount);
     event PoolFunded(address indexed from, uint256 amount);
 
-
+    /// @notice The registry does not know the receipt; its error, named here for who reads it from this contract.
+    error ReceiptUnknown(bytes32 receiptHash);
     error NotSelected(bytes32 receiptHash);
     error BeaconPending(uint256 blockNumber);
     error BeaconMissed(uint256 blockNumber);

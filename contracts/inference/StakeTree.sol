@@ -36,21 +36,23 @@ library StakeTree {
         uint256[] widths;
     }
 
-    /// @dev Gas that a change needs at most: per level of the tree a new checkpoint, and what its caller does after it.
-    uint256 private constant LEVEL_GAS = 50_000;
-    uint256 private constant BASE_GAS = 150_000;
+    /// @dev Gas that a change needs at most: per level of the tree a new checkpoint, and the words of a new member.
+    uint256 private constant LEVEL_GAS = 40_000;
+    uint256 private constant CHANGE_GAS = 40_000;
+    uint256 private constant MEMBER_GAS = 180_000;
 
-    /// @notice Too little gas for a change of weight.
-    error GasTooLow(uint256 available, uint256 required);
+    /// @notice Gas that {set} needs at most.
+    /// @dev A second change in one block is cheaper than the first. Who demands this much before anything else makes sure
+    /// that an estimate made in the block of another change suffices in the next one.
+    function changeGas(Tree storage tree, address member) internal view returns (uint256) {
+        uint256 levels = Math.log2(tree.members.length + 1) + 1;
+        return CHANGE_GAS + LEVEL_GAS * levels + (tree.positions[member] == 0 ? MEMBER_GAS : 0);
+    }
 
     /// @notice Gives `member` the weight `weight` from this block on.
-    /// @dev A second change in one block is cheaper than the first. The demand for gas does not depend on that, so that an
-    /// estimate made in the block of another change suffices in the next one.
     function set(Tree storage tree, address member, uint256 weight) internal {
         uint256 before = tree.weights[member];
         if (weight == before) return;
-        uint256 required = BASE_GAS + LEVEL_GAS * (Math.log2(tree.members.length + 1) + 1);
-        if (gasleft() < required) revert GasTooLow(gasleft(), required);
         tree.weights[member] = weight;
         uint256 position = tree.positions[member];
         if (position == 0) {

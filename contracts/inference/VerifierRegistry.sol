@@ -51,6 +51,8 @@ contract VerifierRegistry is IVerifierRegistry, AccessControl, ReentrancyGuardTr
     /// @dev Members without stake that one draw passes over before it gives up.
     uint256 private constant MAX_PASSED_OVER = 32;
     uint256 private constant KEY_SIZE = 33;
+    /// @dev Gas of a change apart from the trees.
+    uint256 private constant BASE_GAS = 120_000;
 
     /// @notice Least stake of a verifier that can be drawn, in wei.
     uint128 public minStake;
@@ -81,6 +83,8 @@ contract VerifierRegistry is IVerifierRegistry, AccessControl, ReentrancyGuardTr
     error ShareTooLarge(uint32 ppm);
     error TooManyDrawn(uint256 count, uint256 limit);
     error ParameterOutOfRange(string name);
+    /// @notice Too little gas for a change of weight, whatever it really costs in this block.
+    error GasTooLow(uint256 available, uint256 required);
 
     // ---------------------------------------------------------------- verifiers
 
@@ -91,6 +95,9 @@ contract VerifierRegistry is IVerifierRegistry, AccessControl, ReentrancyGuardTr
         if (pools.length == 0 || pools.length > MAX_POOLS) revert PoolCountInvalid(pools.length, MAX_POOLS);
         bool key = encryptionKey.length == KEY_SIZE && (encryptionKey[0] == 0x02 || encryptionKey[0] == 0x03);
         if (encryptionKey.length > 0 && !key) revert EncryptionKeyInvalid();
+        uint256 needed = _changeGas(msg.sender);
+        for (uint256 i = 0; i < pools.length; ++i) needed += _trees[pools[i]].changeGas(msg.sender);
+        _checkGas(needed);
         Verifier storage verifier = _verifiers[msg.sender];
         uint256 stake = verifier.stake + msg.value;
         if (stake < minStake) revert StakeTooSmall(stake, minStake);
@@ -110,6 +117,7 @@ contract VerifierRegistry is IVerifierRegistry, AccessControl, ReentrancyGuardTr
 
     /// @notice Adds the value sent to the caller's stake.
     function addStake() external payable {
+        _checkGas(_changeGas(msg.sender));
         Verifier storage verifier = _registered(msg.sender);
         verifier.stake = SafeCast.toUint128(verifier.stake + msg.value);
         _reweigh(msg.sender, verifier);
@@ -120,6 +128,7 @@ contract VerifierRegistry is IVerifierRegistry, AccessControl, ReentrancyGuardTr
     /// @dev The caller stays in draws whose beacon comes within the activation delay.
     /// @param amount Wei; what remains is nothing or at least the least stake.
     function requestUnstake(uint256 amount) external {
+        _checkGas(_changeGas(msg.sender));
         Verifier storage verifier = _registered(msg.sender);
         uint256 stake = verifier.stake;
         if (amount > stake) revert UnstakeExceedsStake(amount, stake);
@@ -155,6 +164,7 @@ contract VerifierRegistry is IVerifierRegistry, AccessControl, ReentrancyGuardTr
         bytes32 reason
     ) external onlyRole(SLASHER_ROLE) nonReentrant returns (uint256 taken, uint256 kept) {
         if (keepPpm > 1_000_000) revert ShareTooLarge(keepPpm);
+        _checkGas(_changeGas(account));
         Verifier storage verifier = _verifiers[account];
         uint256 fromStake = Math.min(amount, verifier.stake);
         uint256 fromUnlocking = Math.min(amount - fromStake, verifier.unlocking);
@@ -279,6 +289,18 @@ contract VerifierRegistry is IVerifierRegistry, AccessControl, ReentrancyGuardTr
 
     function _weightOf(Verifier storage verifier) private view returns (uint256) {
         return verifier.active && verifier.stake >= minStake ? verifier.stake : 0;
+    }
+
+    /// @dev Gas that changing the weight of `account` in its pools needs at most.
+    function _changeGas(address account) private view returns (uint256 needed) {
+        EnumerableSet.Bytes32Set storage pools = _pools[account];
+        uint256 count = pools.length();
+        for (uint256 i = 0; i < count; ++i) needed += _trees[pools.pos(i)].changeGas(account);
+    }
+
+    function _checkGas(uint256 needed) private view {
+        needed += BASE_GAS;
+        if (gasleft() < needed) revert GasTooLow(gasleft(), needed);
     }
 
     function _reweigh(address account, Verifier storage verifier) private {

@@ -26,6 +26,8 @@ contract ConsumerMock is ProvenConsumer, IInferenceConsumer {
     bytes private _reentry;
 
     error Refused(bytes32 requestId);
+    /// @dev The registry names it; here for who reads it from this contract.
+    error ReceiptIsCondemned(bytes32 receiptHash);
 
     function setMode(Mode newMode) external {
         mode = newMode;

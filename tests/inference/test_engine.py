@@ -174,8 +174,10 @@ def test_missing_weights_are_named(tmp_path):
 def test_a_broken_weights_file_is_named(tmp_path):
     path = tmp_path / "broken.gguf"
     path.write_bytes(b"GGUF but not really")
-    with pytest.raises(InferenceError, match=r"cannot load .*broken\.gguf"):
+    with pytest.raises(InferenceError, match=r"broken\.gguf is not the weights of SmolLM2"):
         LlamaCppEngine(path)
+    with pytest.raises(InferenceError, match=r"cannot load .*broken\.gguf"):
+        LlamaCppEngine(path, unchecked=True)
 
 
 @pytest.mark.parametrize(("cores", "threads"), [(None, 1), (1, 1), (2, 1), (8, 7)])

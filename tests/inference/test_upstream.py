@@ -23,6 +23,7 @@ from zerog.inference.engines.vocabulary import GgufVocabulary
 from zerog.inference.models import DEFAULT_MODEL, MINILM_MODEL, id_of
 from zerog.inference.onchain import ask_gate, registry_of, transcript_from_node
 from zerog.inference.provider import GateProvider, request_of, wait_for
+from zerog.inference.publication import StorageTranscripts
 from zerog.inference.receipt import engine_id
 from zerog.inference.verification import check_execution, check_transcript
 from zerog.inference.weights import SMOLLM2, fetch
@@ -103,29 +104,35 @@ def test_a_server_with_coarser_weights_is_objected_to(tmp_path):
         assert "differ by" in finding["reason"] or "worse than the likeliest" in finding["reason"]
 
 
-def test_answers_without_log_probabilities_are_only_signed(server):
+def test_answers_without_log_probabilities_are_only_signed_and_verifiers_abstain(server):
     silent = OpenAICompatibleEngine(
         endpoint(server, KEY), "default", DEFAULT_MODEL,
         vocabulary=GgufVocabulary(fetch(SMOLLM2)), trace=False,
     )  # fmt: skip
-    with Devnet() as net:
+    with Devnet(services=["storage", "verifier"]) as net:
         admit_engine(net.client, net.accounts[0], silent.description, silent.determinism)
         account = net.accounts[-1]
         domain = Domain(net.client.chain_id, bytes.fromhex(INFERENCE_REGISTRY[2:]))
         signatory = Signatory(silent, Account.random().key, bytes.fromhex(account.address[2:]), domain)
-        provider = GateProvider(net.client, signatory, account)
+        store = StorageTranscripts(net.client.storage)
+        provider = GateProvider(net.client, signatory, account, store=store)
         provider.enrol()
-        gate, identity = provider.gate, silent.model_id
-        states = []
+        gate, states = provider.gate, []
         for tier in (0, AUDITED):
             sent = gate.requestInference(
-                identity, b"Name a colour.", sampling(6).to_tuple(), tier, 0, value=10**15,
+                silent.model_id, b"Name a colour.", sampling(6).to_tuple(), tier, 0, value=10**15,
                 account=net.accounts[2],
             )  # fmt: skip
             request = next(request_of(e) for e in gate.decode(sent) if e.name == "InferenceRequested")
             answers = provider.serve()
             states.append((len(answers), gate.requestOf(request.inquiry.request_id).state))
         assert states == [(1, DELIVERED), (0, OPEN)]
+
+        def abstained() -> bool:
+            return any(n["kind"] == "abstains" for n in net.client.request("audit_status")["news"])
+
+        wait_for(abstained, PATIENCE, "the verifiers' word")
+        assert not AuditContracts(net.client).audits.events.AuditDrawn()
 
 
 def test_engines_and_models_are_admitted_once_and_only_by_the_curator():

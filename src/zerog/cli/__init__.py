@@ -21,6 +21,7 @@ from zerog.errors import ZerogError
 _COMMANDS: dict[str, tuple[str, str]] = {
     "up": ("zerog.cli.up:up", "Start a devnet or another chain."),
     "infer": ("zerog.cli.infer:infer", "Ask a model, with a receipt that anyone can verify."),
+    "models": ("zerog.cli.models:models", "Add models, check them, register them on chain."),
     "audit": ("zerog.cli.audit:audit", "Verify the answers of others, be paid; or try to cheat."),
     "engines": ("zerog.cli.engines:engines", "Engines whose receipts count on a chain."),
     "storage": ("zerog.cli.storage:storage", "Store files, get them back with proofs."),

@@ -76,6 +76,7 @@ def run(url: str, key_file: Path, stake: float, watch: float, storage_url: str |
         stake=int(stake * _WEI),
         policy=Policy(watch_ppm=int(watch * 1_000_000)),
         tell=_tell,
+        others=engine.other,
     )
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, lambda *_: stop.set())
@@ -87,10 +88,22 @@ def run(url: str, key_file: Path, stake: float, watch: float, storage_url: str |
 
 
 class _Lazy:
-    """The embedded engine, loaded at the first receipt."""
+    """The embedded engine, loaded at the first receipt; and one of the added models at a time."""
 
     def __init__(self) -> None:
         self._engine: Any = None
+        self._other: tuple[bytes, Any] | None = None
+
+    def other(self, model_id: bytes) -> Any:
+        from zerog.inference.engine_host import added
+
+        if self._other is None or self._other[0] != model_id:
+            _, load = added("0x" + model_id.hex())
+            if self._other is not None:
+                self._other[1].close()
+                self._other = None
+            self._other = (model_id, load())
+        return self._other[1]
 
     def get(self) -> Any:
         if self._engine is None:
@@ -105,6 +118,8 @@ class _Lazy:
     def close(self) -> None:
         if self._engine is not None:
             self._engine.interrupt()
+        if self._other is not None:
+            self._other[1].interrupt()
 
 
 def _tell(happening: Happening) -> None:

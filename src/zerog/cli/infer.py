@@ -64,10 +64,13 @@ def infer() -> None:
 @click.option("--max-tokens", type=click.IntRange(1, 2000), default=DEFAULT_TOKENS, show_default=True)
 @click.option("--fee", type=click.IntRange(0), help="Wei for provider and verifiers [what the tier needs].")
 @click.option("--upstream", help="Ask this OpenAI-compatible server, and sign its answer here.")
-@click.option("--model", help="What that server calls the embedded model.")
 @click.option("--upstream-key-file", type=_PATH, help="File with the key for that server.")
 @click.option(
     "--tier", type=click.Choice(TIERS), default=TIERS[0], show_default=True, help="Wait until it is reached."
+)
+@click.option(
+    "--model",
+    help="Added model (zerog models list); with --upstream, what that server calls the embedded one.",
 )
 @click.option(
     "--private", is_flag=True, help="Only you and the verifiers can read question and answer; no fee."
@@ -81,17 +84,17 @@ def ask(
     max_tokens: int,
     fee: int | None,
     upstream: str | None,
-    model: str | None,
     upstream_key_file: Path | None,
     tier: str,
+    model: str | None,
     private: bool,
 ) -> None:
     """Ask a question (the command that QUESTION stands for)."""
     from zerog.inference.answer import sampling
     from zerog.inference.transcript_file import write_transcript
 
-    if (upstream is None) != (model is None):
-        raise click.UsageError("--upstream and --model belong together")
+    if upstream is not None and model is None:
+        raise click.UsageError("--upstream needs --model")
     if upstream is not None and url is not None:
         raise click.UsageError(
             "--upstream signs here; a node answers through a server with inference.upstream in its configuration"
@@ -105,6 +108,8 @@ def ask(
         )
     if local and tier != TIERS[0]:
         raise click.UsageError(f"tier {tier} is reached on chain only: leave --local away")
+    if private and model is not None:
+        raise click.UsageError("--private asks the default model: leave --model away")
     params = sampling(max_tokens)
     client = None if local else _devnet(url)
     found = None
@@ -116,7 +121,7 @@ def ask(
                 f"{what}, and no devnet runs at {DEFAULT_URL}",
                 hint="start one: zerog up",
             )
-        engine = None if upstream is None else _upstream(upstream, model or "", upstream_key_file)
+        engine = _engine(model) if upstream is None else _upstream(upstream, model or "", upstream_key_file)
         signed, where = _ask_here(question.encode(), params, engine), "here, not yet on any chain"
     else:
         from zerog.inference.dossier import dossier
@@ -126,7 +131,9 @@ def ask(
             if private:
                 signed = _ask_privately(client, question, max_tokens, TIERS.index(tier), clock)
             else:
-                signed = _ask_through_gate(client, question.encode(), params, fee, TIERS.index(tier), clock)
+                signed = _ask_through_gate(
+                    client, question.encode(), params, fee, TIERS.index(tier), clock, model
+                )
         where = f"{'by the provider' if private else 'through the gate'} of {_place(client)}"
         found = dossier(client, signed.receipt_hash)
     if out is not None:
@@ -252,8 +259,8 @@ def embed(texts: tuple[str, ...], out: Path | None) -> None:
 # Asking.
 
 
-def _ask_here(question: bytes, params: Any, engine: Any = None) -> SignedTranscript:
-    return _sign_here(engine or _engine(), question, params)
+def _ask_here(question: bytes, params: Any, engine: Any) -> SignedTranscript:
+    return _sign_here(engine, question, params)
 
 
 def _upstream(url: str, model: str, key_file: Path | None) -> Any:
@@ -296,19 +303,26 @@ class _Clock:
 
 
 def _ask_through_gate(
-    client: Client, question: bytes, params: Any, fee: int | None, tier: int, clock: _Clock
+    client: Client,
+    question: bytes,
+    params: Any,
+    fee: int | None,
+    tier: int,
+    clock: _Clock,
+    model: str | None,
 ) -> SignedTranscript:
     from zerog.inference.onchain import ask_gate, devnet_accounts, fee_for, node_serves
     from zerog.inference.waiting import Wait
 
     requester, provider_account = devnet_accounts(client)
-    served = node_serves(client)
+    wanted = None if model is None else _model_id(client, model)
+    served = node_serves(client, wanted)
     if fee is None:
         fee = fee_for(client, tier, DEFAULT_FEE)
-    request = ask_gate(client, requester, question, params, fee, tier)
+    request = ask_gate(client, requester, question, params, fee, tier, wanted)
     clock.say(f"asked as request 0x{request.inquiry.request_id.hex()}")
     wait = Wait(client, requester, request, clock.say)
-    signed = wait.answer() if served else _provide_here(client, provider_account, request)
+    signed = wait.answer() if served else _provide_here(client, provider_account, request, model)
     clock.done("answered")
     if tier:
         wait.tier(signed.receipt_hash, tier)
@@ -333,7 +347,7 @@ def _ask_privately(
     return signed
 
 
-def _provide_here(client: Client, account: str, request: GateRequest) -> SignedTranscript:
+def _provide_here(client: Client, account: str, request: GateRequest, model: str | None) -> SignedTranscript:
     """Answers a request with this machine's engine, where the node runs no provider."""
     from zerog.contracts import INFERENCE_REGISTRY
     from zerog.inference.answer import Domain
@@ -342,7 +356,7 @@ def _provide_here(client: Client, account: str, request: GateRequest) -> SignedT
     domain = Domain(client.chain_id, bytes.fromhex(INFERENCE_REGISTRY[2:]))
     provider = GateProvider(
         client,
-        _signatory(_signer_key(), bytes.fromhex(account[2:]), domain),
+        _signatory(_signer_key(), bytes.fromhex(account[2:]), domain, _engine(model)),
         account,
         store=_store(client, account),
     )
@@ -435,21 +449,46 @@ def _client(url: str) -> Client:
     return Client(url, timeout=120.0)
 
 
-def _engine() -> Any:
+def _engine(model: str | None = None) -> Any:
+    """The engine of an added model, else the embedded one."""
+    if model is not None:
+        from zerog.inference.engine_host import added, embedded
+
+        _, load = added(model)
+        if load is not embedded:
+            return load()
     from zerog.inference.engines.llama_cpp import LlamaCppEngine
 
     return LlamaCppEngine(weights())
 
 
 def _engine_like(signed: SignedTranscript) -> Any:
-    from zerog.inference.engine_host import engine_like
+    from zerog.inference.engine_host import engine_like, is_added
+    from zerog.inference.models import id_of
     from zerog.inference.verification import is_vector
     from zerog.inference.weights import MINILM, MINILM_TOKENIZER
 
     description = signed.transcript.engine
-    for wanted in (MINILM, MINILM_TOKENIZER) if is_vector(description) else (None,):
-        weights(wanted)
-    return engine_like(description)
+    model_id = id_of(signed.transcript.model)
+    if not is_added(model_id):
+        for wanted in (MINILM, MINILM_TOKENIZER) if is_vector(description) else (None,):
+            weights(wanted)
+    return engine_like(description, model_id)
+
+
+def _model_id(client: Client, model: str) -> bytes:
+    """The id of a model that can be asked for at the gate."""
+    from zerog.inference.encoding import parse_hex
+    from zerog.inference.model_store import ModelStore
+    from zerog.inference.onchain import registry_of
+
+    known = [found for found in ModelStore().list() if model in (found.name, found.model.weights_root)]
+    wanted = parse_hex(known[0].model_id if known else model, 32, f"the model {model!r}")
+    if not registry_of(client).isModel(wanted):
+        raise InferenceError(
+            f"the model {model} is not registered on this chain", hint=f"run: zerog models register {model}"
+        )
+    return wanted
 
 
 def _signatory(key: bytes, provider: bytes | None, domain: Any, engine: Any = None) -> Any:

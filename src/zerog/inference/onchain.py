@@ -54,10 +54,17 @@ def devnet_accounts(client: Client) -> tuple[str, str]:
 
 
 def ask_gate(
-    client: Client, account: Any, question: bytes, params: SamplingParams, fee: int, min_tier: int = 0
+    client: Client,
+    account: Any,
+    question: bytes,
+    params: SamplingParams,
+    fee: int,
+    min_tier: int = 0,
+    model: bytes | None = None,
 ) -> GateRequest:
-    """Makes a request for the default model; returns it as the chain has it."""
-    model = model_id(MODELS[0], keccak256)
+    """Makes a request; returns it as the chain has it. ``model``: a model id, the default model's when absent."""
+    if model is None:
+        model = model_id(MODELS[0], keccak256)
     gate = gate_of(client, account)
     sent = gate.requestInference(model, question, params.to_tuple(), min_tier, 0, value=fee)
     return next(request_of(event) for event in gate.decode(sent) if event.name == "InferenceRequested")
@@ -69,8 +76,8 @@ def fee_for(client: Client, tier: int, usual: int) -> int:
     return max(usual, least)
 
 
-def node_serves(client: Client) -> bool:
-    """Whether the node itself runs an inference service.
+def node_serves(client: Client, model: bytes | None = None) -> bool:
+    """Whether the node itself runs an inference service, for the model with that id if one is given.
 
     Raises
     ------
@@ -82,6 +89,11 @@ def node_serves(client: Client) -> bool:
         if error.code == _METHOD_NOT_FOUND:
             return False
         raise
+    if model is not None:
+        known = [entry for entry in status.get("models", []) if entry["modelId"] == "0x" + model.hex()]
+        if not known:
+            return False
+        status = known[0]
     if status.get("failure"):
         raise InferenceError(f"the node's inference service failed: {status['failure']}")
     return True
@@ -94,7 +106,7 @@ def transcript_from_node(
     gate = gate_of(client)
 
     def answered() -> Any:
-        node_serves(client)
+        node_serves(client, request.model_id)
         events = gate.events.InferenceFulfilled(requestId=request.inquiry.request_id)
         return client.request("poi_transcript", "0x" + events[0].receiptHash.hex()) if events else None
 

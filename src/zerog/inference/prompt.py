@@ -10,13 +10,14 @@ Three forms of request are understood:
 
 Other members are ignored here; what they ask for must be in the sampling parameters.
 
-The template is bare ChatML. Text of a control token would let a user end a turn and speak as
+The template is the model's: bare ChatML for the built-in one, Jinja for others
+(`zerog.inference.chat_template`). Text of a control token would let a user end a turn and speak as
 somebody else, so such a request is refused.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -57,18 +58,29 @@ class _ChatRequest(msgspec.Struct):
     messages: list[_Message]
 
 
-def prompt_text(request: bytes, control_tokens: Iterable[str]) -> str:
+def prompt_text(
+    request: bytes, control_tokens: Iterable[str], render: Callable[[Sequence[Turn]], str] | None = None
+) -> str:
     """The text that the model reads for a request.
+
+    Parameters
+    ----------
+    render : makes the prompt of a conversation; bare ChatML when absent.
 
     Raises
     ------
-    InferenceError : as `parse_request` and `render_chatml`.
+    InferenceError : as `parse_request` and `render_chatml`; or the template refuses the conversation.
     """
     forbidden = list(control_tokens)
     _decode(request)
     text = _continued(request)
     if text is None:
-        return render_chatml(parse_request(request), forbidden)
+        turns = parse_request(request)
+        if render is None:
+            return render_chatml(turns, forbidden)
+        for turn in turns:
+            _refuse_control(turn.content, forbidden)
+        return render(turns)
     if not text:
         raise InferenceError("the prompt is empty")
     _refuse_control(text, forbidden)

@@ -135,6 +135,7 @@ class GateProvider:
     store : where transcripts are published; ``None``: they are not, and receipts have no data root.
     book : what was signed before; in memory when absent.
     concurrency : requests that are worked on at a time.
+    sending : held while a transaction is sent; shared by providers of one account.
     """
 
     def __init__(
@@ -147,6 +148,7 @@ class GateProvider:
         store: TranscriptStore | None = None,
         book: AnswerBook | None = None,
         concurrency: int = CONCURRENCY,
+        sending: threading.Lock | None = None,
     ) -> None:
         self._client = client
         self._signatory = signatory
@@ -167,7 +169,7 @@ class GateProvider:
         self._waiting: dict[bytes, GateRequest] = {}
         self._running: dict[bytes, Future[Answer | None]] = {}
         # One transaction of the account at a time: its nonces are dealt out by the node.
-        self._sending = threading.Lock()
+        self._sending = sending or threading.Lock()
         self._reconciled = False
 
     @property
@@ -196,12 +198,14 @@ class GateProvider:
         signer = self._signatory.signer
         known = provider.signer == signer and provider.active and engine in engines
         if not known or provider.stake < required:
-            self.registry.registerProvider(
-                signer, [engine], b"", b"", value=max(0, required - provider.stake)
-            )
+            with self._sending:
+                self.registry.registerProvider(
+                    signer, [engine], b"", b"", value=max(0, required - provider.stake)
+                )
         model = self._signatory.engine.model_id
         if self._address not in (bytes.fromhex(queued[2:]) for queued in self.gate.queueOf(model)):
-            self.gate.joinQueue(model)
+            with self._sending:
+                self.gate.joinQueue(model)
 
     # ---------------------------------------------------------------- work
 

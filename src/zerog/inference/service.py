@@ -1,9 +1,9 @@
 """The inference service of a node: a provider that costs nothing until somebody asks.
 
-It watches the gate. The first request makes it load the model, check itself against the known
-answer, register with stake and answer; after that it stays. Its JSON-RPC methods hand out what the
-chain does not keep: ``poi_transcript`` and ``poi_status``. ``poi_ask`` takes a private question, which
-would be public at the gate.
+It watches the gate for requests to each of its models. The first request to one makes it load that
+model, check it, register with stake and answer; after that it stays. Its JSON-RPC methods hand out what
+the chain does not keep: ``poi_transcript`` and ``poi_status``. ``poi_ask`` takes a private question to the
+default model, which would be public at the gate.
 """
 
 from __future__ import annotations
@@ -18,22 +18,24 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from zerog.errors import InferenceError, InvalidParams, RpcError, ZerogError
+from zerog.inference.engine_host import EngineHost, ModelHosts, as_hosts
 
 if TYPE_CHECKING:
     from zerog.client import Client
     from zerog.inference.answer import Inquiry
     from zerog.inference.answers import AnswerBook
-    from zerog.inference.engine_host import EngineHost
     from zerog.inference.engines import Engine
-    from zerog.inference.provider import GateProvider
     from zerog.inference.publication import StorageTranscripts
+    from zerog.inference.seat import GateSeat
 
-# Everything heavier loads in the service's own thread: a node must answer before that.
+# Everything heavier loads in the service's own threads: a node must answer before that.
 
 log = logging.getLogger("zerog.inference")
 
 POLL = 0.25
 """Seconds between looks at the chain."""
+RETRY = 5.0
+"""Seconds before an added model that failed is tried again."""
 MAX_PRIVATE = 2
 """Private questions that are answered at a time; each waits in a thread."""
 START_LIMIT = 60.0
@@ -48,9 +50,10 @@ class InferenceService:
     ----------
     connect : gives a client of the node, and the 0x-address of an account that the node holds: it
         stakes and pays gas. Called once the node answers.
-    host : the node's engine, loaded at the first request.
+    host : the node's engine, or those of several models; loaded at the first request.
     store : makes the place where transcripts and weights are published; ``None``: they are not.
-    book : file of the provider's book of answers; ``None`` keeps it in memory.
+    book : file of the provider's book of answers; those of added models lie beside it. ``None`` keeps
+        them in memory.
     admit : puts the engine on the registry's list, where this node may do that.
     """
 
@@ -59,23 +62,29 @@ class InferenceService:
     def __init__(
         self,
         connect: Callable[[], tuple[Client, str]],
-        host: EngineHost,
+        host: EngineHost | ModelHosts,
         *,
         store: Callable[[Client, str], StorageTranscripts] | None = None,
         book: Path | None = None,
         admit: Callable[[Client, Engine], None] | None = None,
     ) -> None:
         self._connect = connect
-        self.host = host
+        self.hosts = as_hosts(host)
         self._wanted = threading.Event()
         self._make_store = store
         self._admit = admit
         self._path = book
         self._book: AnswerBook | None = None
         self._opening = threading.Lock()
-        self._provider: GateProvider | None = None
-        self._failure: str | None = None
+        self._sending = threading.Lock()
+        self._seats: dict[EngineHost, GateSeat] = {}
+        self._failures: dict[EngineHost, str] = {}
         self._asking = 0
+
+    @property
+    def host(self) -> EngineHost:
+        """The engine of the default model."""
+        return self.hosts.default
 
     @property
     def publishes(self) -> bool:
@@ -92,7 +101,7 @@ class InferenceService:
             return self._book
 
     def wake(self) -> None:
-        """Makes it take its place at the gate without waiting for a request there; any thread."""
+        """Makes it take its place at the gate for the default model without waiting for a request; any thread."""
         self._wanted.set()
 
     def methods(self) -> Mapping[str, Callable[[Any], Awaitable[Any]]]:
@@ -104,47 +113,59 @@ class InferenceService:
         import asyncio
 
         stop = threading.Event()
+        added = [
+            threading.Thread(target=self._serve_added, args=(host, stop), name="zerog-model", daemon=True)
+            for host in self.hosts
+            if host is not self.host
+        ]
+        for thread in added:
+            thread.start()
         try:
-            await asyncio.to_thread(self._serve, stop)
+            await asyncio.to_thread(self._serve, self.host, stop)
         except asyncio.CancelledError:
-            # The node ends. After a failure the engine stays: others use it, too.
-            self.host.interrupt()
+            # The node ends. After a failure the engines stay: others use them, too.
+            self.hosts.interrupt()
             raise
         finally:
             stop.set()
 
-    def _serve(self, stop: threading.Event) -> None:
-        from zerog.chain.keys import keccak256
-        from zerog.contracts import MODELS
-        from zerog.contracts.genesis import model_id
-        from zerog.inference.provider import RequestFeed
+    def _serve(self, host: EngineHost, stop: threading.Event) -> None:
+        from zerog.inference.seat import GateSeat
 
         client, account = self._connect()
-        if self._make_store is not None:
+        default = host is self.host
+        if default and self._make_store is not None:
             task = partial(self._keep_offers, client, account, stop)
             threading.Thread(target=task, name="zerog-offers", daemon=True).start()
-        address = bytes.fromhex(account[2:])
-        feed = RequestFeed(client, model_id(MODELS[0], keccak256), address)
+        seat = GateSeat(
+            client, account, host, self._make_store, partial(self._book_of, host), self._sending, self._admit
+        )
         try:
-            # After a restart there may be requests that were dealt to this provider, and answers that wait.
-            while not (self._wanted.is_set() or self._is_unfinished()) and not any(
-                feed.is_open(request, address) for request in feed.new()
-            ):
-                if stop.wait(POLL):
-                    return
-            store = None if self._make_store is None else self._make_store(client, account)
-            self._provider = self._start(client, account, store)
+            if not seat.wait(stop, self._is_wanted if default else lambda: False):
+                return
+            seat.take()
         except ZerogError as error:
-            self._failure = str(error)
+            self._failures[host] = str(error)
             raise
-        self._failure = None
-        if store is not None:
-            task = partial(self._publish_weights, store, self._provider, stop)
-            threading.Thread(target=task, name="zerog-weights", daemon=True).start()
-        try:
-            self._provider.run(stop, POLL)
-        finally:
-            self._provider.close()
+        self._failures.pop(host, None)
+        self._seats[host] = seat
+        seat.serve(stop)
+
+    def _serve_added(self, host: EngineHost, stop: threading.Event) -> None:
+        """As `_serve`, again and again: one model that fails disturbs no other."""
+        while not stop.is_set():
+            try:
+                self._serve(host, stop)
+            except (ZerogError, RpcError) as error:
+                log.warning("the model %s cannot be served: %s", host.served.model.name, error)
+            except Exception:
+                # Not the model's fault, but the others must not suffer from it.
+                log.exception("serving the model %s failed", host.served.model.name)
+            stop.wait(RETRY)
+
+    def _is_wanted(self) -> bool:
+        """Whether somebody woke it, or answers of an earlier run wait."""
+        return self._wanted.is_set() or self._is_unfinished()
 
     def _known_book(self) -> AnswerBook | None:
         """The book, if there is one: a node that nobody has asked makes none."""
@@ -157,17 +178,16 @@ class InferenceService:
         book = self._known_book()
         return book is not None and bool(book.at(Stage.PARKED) or book.at(Stage.SIGNED))
 
-    def _start(self, client: Client, account: str, store: StorageTranscripts | None) -> GateProvider:
-        from zerog.inference.provider import GateProvider
+    def _book_of(self, host: EngineHost) -> AnswerBook:
+        if host is self.host:
+            return self.book()
+        from zerog.inference.answers import AnswerBook
+        from zerog.inference.models import id_of
 
-        signatory = self.host.signatory()
-        if self._admit is not None:
-            self._admit(client, signatory.engine)
-        provider = GateProvider(client, signatory, account, store=store, book=self.book())
-        provider.enrol()
-        if store is not None:
-            store.warm()
-        return provider
+        path = self._path
+        if path is not None:
+            path = path.with_name(f"{path.stem}-{id_of(host.served.model).hex()[:16]}{path.suffix}")
+        return AnswerBook(path)
 
     def _keep_offers(self, client: Client, account: str, stop: threading.Event) -> None:
         """Publishes the transcripts of answers given off chain whose receipts turn up on chain."""
@@ -184,25 +204,6 @@ class InferenceService:
             except (RpcError, ZerogError) as error:
                 log.warning("a transcript that is due could not be published: %s", error)
 
-    def _publish_weights(
-        self, store: StorageTranscripts, provider: GateProvider, stop: threading.Event
-    ) -> None:
-        """Stores the model under its weights root, once an answer is out: verifiers fetch it there."""
-        from zerog.contracts import MODELS
-        from zerog.inference.weights import SMOLLM2, find
-
-        while not provider.book.counts()["done"]:
-            if stop.wait(POLL):
-                return
-        path, root = find(SMOLLM2), bytes.fromhex(MODELS[0].weights_root[2:])
-        try:
-            if path is not None:
-                store.publish_weights(root, path)
-                log.info("the weights of %s are stored under 0x%s", MODELS[0].name, root.hex())
-        except (RpcError, ZerogError) as error:
-            if not stop.is_set():
-                log.warning("the weights of %s could not be stored: %s", MODELS[0].name, error)
-
     async def _transcript(self, params: Any) -> Any:
         from zerog.inference.encoding import parse_hex
 
@@ -212,21 +213,31 @@ class InferenceService:
             receipt_hash = parse_hex(params[0], 32, "the receipt hash")
         except InferenceError as error:
             raise InvalidParams(error.message) from None
+        for seat in list(self._seats.values()):
+            if (known := seat.document(receipt_hash)) is not None:
+                return msgspec.Raw(known)
         book = self._known_book()
-        known = None if book is None else book.document(receipt_hash)
-        return None if known is None else msgspec.Raw(known)
+        kept = None if book is None else book.document(receipt_hash)
+        return None if kept is None else msgspec.Raw(kept)
 
     async def _status(self, params: Any) -> Any:
-        from zerog.contracts import MODELS
+        return self._status_of(self.host) | {"models": [self._status_of(host) for host in self.hosts]}
 
-        provider, book = self._provider, self._known_book()
-        running, waiting = (0, 0) if provider is None else provider.queue
+    def _status_of(self, host: EngineHost) -> dict[str, Any]:
+        from zerog.inference.models import id_of
+
+        seat, model = self._seats.get(host), host.served.model
+        running, waiting = (0, 0) if seat is None else seat.queue
+        book = self._known_book() if host is self.host else None
+        counts = book.counts() if book is not None else {} if seat is None else seat.counts
         return {
-            "model": MODELS[0].name,
-            "state": "serving" if provider else "waiting",
-            "failure": self._failure,
+            "model": model.name,
+            "modelId": "0x" + id_of(model).hex(),
+            "state": "serving" if seat else "waiting",
+            "loaded": host.loaded is not None,
+            "failure": self._failures.get(host),
             "queue": {"running": running, "waiting": waiting},
-            "answers": {} if book is None else book.counts(),
+            "answers": counts,
             # Without a published transcript an audit ends in a slashing: such a provider stays below it.
             "tiers": ["SIGNED", "OPTIMISTIC", *(["AUDITED"] if self.publishes else [])],
         }
@@ -255,12 +266,15 @@ class InferenceService:
         from zerog.inference.receipt import engine_id
         from zerog.inference.transcript_file import encode_transcript
 
+        host = self.host
         self.wake()
-        wait_for(lambda: self._provider or self._failure, START_LIMIT, "the start of the provider")
-        provider = self._provider
-        if provider is None:
-            raise InferenceError(f"the inference service failed: {self._failure}")
+        wait_for(
+            lambda: host in self._seats or host in self._failures, START_LIMIT, "the start of the provider"
+        )
+        seat = self._seats.get(host)
+        if seat is None:
+            raise InferenceError(f"the inference service failed: {self._failures[host]}")
         client, _ = self._connect()
         engine = self.host.signatory().engine
         keys = verifier_keys(client, engine_id(engine.description))
-        return encode_transcript(provider.answer_privately(inquiry, [reader, *keys]))
+        return encode_transcript(seat.provider.answer_privately(inquiry, [reader, *keys]))

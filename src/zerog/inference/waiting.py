@@ -88,7 +88,7 @@ class Wait:
         gate, request_id = self._contracts.gate, self._request.inquiry.request_id
         deadline = time.monotonic() + self._timeout
         while not (events := gate.events.InferenceFulfilled(requestId=request_id)):
-            node_serves(self._client)
+            node_serves(self._client, self._request.model_id)
             self._still_open()
             self._tell("waiting for a provider to answer")
             self._pause(deadline, "the answer to the request")

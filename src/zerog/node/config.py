@@ -368,6 +368,15 @@ class InferenceSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only
     max_requests: Annotated[
         int, Meta(ge=1, le=10_000, description="requests of the endpoint that may be under way")
     ] = 64
+    models: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="further models that are served: names, model ids or weights roots of `zerog models list`"
+        ),
+    ] = ()
+    max_loaded: Annotated[
+        int, Meta(ge=1, le=64, description="models in memory at a time; the one idle longest gives way")
+    ] = 4
 
 
 class NodeSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from zerog.inference.answer import Domain
     from zerog.inference.audit.canary import CanaryLayer
     from zerog.inference.audit.verifier import Auditor, Happening
-    from zerog.inference.engine_host import EngineHost
+    from zerog.inference.engine_host import EngineHost, ModelHosts, Served
     from zerog.inference.engines import Engine
     from zerog.inference.publication import StorageTranscripts
     from zerog.node.devnet import Node
@@ -76,7 +76,7 @@ def inference(node: Node, running: dict[str, Service]) -> Service | None:
 
     return InferenceService(
         connect,
-        engine_host(node),
+        model_hosts(node),
         store=partial(_transcripts, node) if "storage" in running else None,
         admit=partial(_admit, node),
         book=None if node.data_dir is None else node.data_dir / INFERENCE / "answers.sqlite",
@@ -98,12 +98,16 @@ def _transcripts(node: Node, client: Client, account: str) -> StorageTranscripts
     return StorageTranscripts(Storage(node.url, client=client, account=account, state=payments))
 
 
-def engine_host(node: Node, upstream: bool = True) -> EngineHost:
-    """The node's engine with its key; the stake is that of the node's last account.
+def model_hosts(node: Node, upstream: bool = True) -> ModelHosts:
+    """The node's engines with their key; the stake is that of the node's last account.
 
     ``upstream``: the server that the configuration names, if it names one, in place of the embedded engine.
+
+    Raises
+    ------
+    InferenceError : the configuration names a model that this machine has not, or that cannot be signed with.
     """
-    from zerog.inference.engine_host import EngineHost, Served, embedded
+    from zerog.inference.engine_host import EngineHost, ModelHosts, added, embedded
 
     def key() -> bytes:
         from zerog.chain.keys import random_key
@@ -120,9 +124,21 @@ def engine_host(node: Node, upstream: bool = True) -> EngineHost:
         domain = Domain(node.chain_id, bytes.fromhex(INFERENCE_REGISTRY[2:]))
         return domain, bytes.fromhex(node.accounts[-1].address[2:])
 
+    load_default, announced = (_upstream(node) if upstream else None) or (embedded, None)
+    hosts = [EngineHost(load_default, key, standing, announced)]
+    for name in node.config.inference.models:
+        served, load = added(name)
+        if all(host.served.model != served.model for host in hosts):
+            hosts.append(EngineHost(load, key, standing, served))
+    return ModelHosts(hosts, node.config.inference.max_loaded)
+
+
+def _upstream(node: Node) -> tuple[Callable[[], Engine], Served] | None:
+    """The server of others that answers for the default model, if the configuration names one."""
     settings = node.config.inference
-    if not upstream or settings.upstream is None or settings.upstream_model is None:
-        return EngineHost(embedded, key, standing)
+    if settings.upstream is None or settings.upstream_model is None:
+        return None
+    from zerog.inference.engine_host import Served
     from zerog.inference.engines import DeterminismClass
     from zerog.inference.models import DEFAULT_MODEL
     from zerog.inference.upstream import UNCONNECTED, connect
@@ -134,7 +150,7 @@ def engine_host(node: Node, upstream: bool = True) -> EngineHost:
         settings.upstream_model,
         None if key_file is None else Path(key_file).expanduser(),
     )
-    return EngineHost(load, key, standing, Served(DEFAULT_MODEL, UNCONNECTED, DeterminismClass.TOLERANT))
+    return load, Served(DEFAULT_MODEL, UNCONNECTED, DeterminismClass.TOLERANT)
 
 
 def _admit(node: Node, client: Client, engine: Engine) -> None:
@@ -173,7 +189,7 @@ def endpoint(node: Node, running: dict[str, Service]) -> Service | None:
         return max(int(time.time()), node.engine.head().timestamp)
 
     return EndpointService(
-        inference_service.host,
+        inference_service.hosts,
         EndpointSettings(keys, settings.max_requests),
         now=now,
         on_first=inference_service.wake,
@@ -376,16 +392,16 @@ def verifier(node: Node, running: dict[str, Service]) -> Service | None:
         return None
     from zerog.inference.audit.service import VerifierService
 
-    host = getattr(running.get("inference"), "host", None)
-    if host is None or node.config.inference.upstream is not None:
+    hosts = getattr(running.get("inference"), "hosts", None)
+    if hosts is None or node.config.inference.upstream is not None:
         # A server of others cannot repeat an answer.
-        host = engine_host(node, upstream=False)
+        hosts = model_hosts(node, upstream=False)
     return VerifierService(
         lambda: LocalRpc(node),
         [PREDEPLOYS["InferenceRegistry"], PREDEPLOYS["InferenceAudit"]],
-        lambda tell: _auditor(node, host, [account.key for account in accounts], tell),
+        lambda tell: _auditor(node, hosts, [account.key for account in accounts], tell),
         [account.address for account in accounts],
-        partial(_canaries, node, host) if settings.canary_ppm and len(node.accounts) > 1 else None,
+        partial(_canaries, node, hosts.default) if settings.canary_ppm and len(node.accounts) > 1 else None,
     )
 
 
@@ -409,7 +425,7 @@ def _canaries(node: Node, host: EngineHost, tell: Callable[[Happening], None]) -
     )
 
 
-def _auditor(node: Node, host: EngineHost, keys: list[bytes], tell: Callable[[Happening], None]) -> Auditor:
+def _auditor(node: Node, hosts: ModelHosts, keys: list[bytes], tell: Callable[[Happening], None]) -> Auditor:
     """The node's verifiers; called when there is a first receipt."""
     from zerog.chain.sequencer import Mode
     from zerog.client import Account, Client
@@ -423,14 +439,25 @@ def _auditor(node: Node, host: EngineHost, keys: list[bytes], tell: Callable[[Ha
         if node.sequencer.mining.mode is Mode.AUTOMINE:
             rpc.request("evm_mine", [])
 
+    def others(model_id: bytes) -> Engine | None:
+        host = hosts.find(model_id)
+        if host is None:
+            return None
+        # A verifier keeps the engine as long as it needs it, and others must not take it away then.
+        with host.lease():
+            engine = host.signatory().engine
+            host.pin()
+        return engine
+
     return auditor(
         Client(node.url, storage_url=node.url),
         voters,
-        lambda: host.signatory().engine,
+        lambda: hosts.default.signatory().engine,
         None if node.data_dir is None else node.data_dir / "verifier" / "journal.sqlite",
         policy=Policy(prepare=settings.prepare, watch_ppm=settings.watch_ppm),
         advance=advance if settings.make_blocks else None,
         tell=tell,
+        others=others,
     )
 
 

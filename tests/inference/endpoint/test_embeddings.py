@@ -131,7 +131,7 @@ def test_a_model_that_cannot_be_loaded_is_unavailable(endpoint):
 
         raise InferenceError("no weights here")
 
-    host: EngineHost = endpoint.service._host
+    host: EngineHost = endpoint.service._hosts.default
     service = EndpointService(
         host, EndpointSettings(), embedder=host.beside(broken, endpoint.service._embedder.served)
     )

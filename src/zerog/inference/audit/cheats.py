@@ -303,4 +303,4 @@ def _quantise(source: Path, target: Path, file_type: int) -> None:
 def _load(path: Path) -> Engine:
     from zerog.inference.engines.llama_cpp import LlamaCppEngine
 
-    return LlamaCppEngine(path)
+    return LlamaCppEngine(path, unchecked=True)

@@ -37,13 +37,16 @@ def auditor(
     policy: Policy | None = None,
     advance: Callable[[], None] | None = None,
     tell: Callable[[Happening], None] = lambda happening: None,
+    others: Callable[[bytes], Engine | None] = lambda model_id: None,
 ) -> Auditor:
-    """A verifier for the receipts of one engine, and of the class tolerant for the same model.
+    """A verifier for the receipts of the embedded engine, and of the class tolerant for the default model.
 
     Parameters
     ----------
     load : gives the engine, at the first receipt; may take seconds.
     journal_path : file of the journal; ``None`` keeps it in memory.
+    others : gives the engine of a model that is not the default one, by model id; ``None`` when this
+        machine has not the model.
     stake : wei of each voter; the least that the registry takes when absent.
 
     Raises
@@ -58,7 +61,9 @@ def auditor(
     standing = Standing((engine_id(ENGINES[0].name), TOLERANT_POOL), max(least, stake or 0))
     journal, store = Journal(journal_path), StorageTranscripts(client.storage)
     examiner = Examiner(
-        store, engine_source(store, load, contracts.is_tolerant), [voter.key for voter in voters]
+        store,
+        engine_source(store, load, contracts.is_tolerant, others),
+        [voter.key for voter in voters],
     )
     sender = JournalledSender(client, journal, contracts.explain)
     return Auditor(
@@ -71,8 +76,10 @@ def engine_source(
     store: StorageTranscripts,
     load: Callable[[], Engine],
     is_tolerant: Callable[[bytes], bool] = lambda engine: False,
+    others: Callable[[bytes], Engine | None] = lambda model_id: None,
 ) -> EngineFor:
-    """Gives the engine for receipts of the default model, of its own engine or one of the class tolerant.
+    """Gives the engine for receipts of the default model, of its own engine or one of the class tolerant; and
+    for those of its own engine with a model that ``others`` has.
 
     When its weights are not on this machine, they are fetched from ``store`` by their root: whoever registered
     the model said under which root they are, and every segment is proven against it.
@@ -81,13 +88,15 @@ def engine_source(
     from zerog.inference.models import DEFAULT_MODEL, id_of
 
     def engine_for(receipt: InferenceReceipt) -> Engine:
-        own = engine_id(ENGINES[0].name)
-        if receipt.modelId != id_of(DEFAULT_MODEL) or not (
-            receipt.engineId == own or is_tolerant(receipt.engineId)
-        ):
+        own, engine = engine_id(ENGINES[0].name), None
+        if receipt.modelId == id_of(DEFAULT_MODEL):
+            if receipt.engineId == own or is_tolerant(receipt.engineId):
+                ensure_weights(store)
+                engine = load()
+        elif receipt.engineId == own:
+            engine = others(receipt.modelId)
+        if engine is None:
             raise InferenceError("this machine has not the model and engine of the receipt")
-        ensure_weights(store)
-        engine = load()
         if engine_id(engine.description) != own or engine.model_id != receipt.modelId:
             raise InferenceError("the engine at hand is another one than that of the receipt")
         return engine

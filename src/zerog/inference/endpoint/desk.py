@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from zerog.inference.answer import Inquiry, Signatory
     from zerog.inference.answers import AnswerBook
     from zerog.inference.endpoint.service import EndpointSettings
-    from zerog.inference.engine_host import EngineHost
+    from zerog.inference.engine_host import EngineHost, ModelHosts
     from zerog.inference.engines import Generation
 
 log = logging.getLogger("zerog.endpoint")
@@ -53,7 +53,7 @@ class Desk:
 
     def __init__(
         self,
-        host: EngineHost,
+        hosts: ModelHosts,
         settings: EndpointSettings,
         now: Clock,
         on_first: Callable[[], None] | None,
@@ -61,7 +61,7 @@ class Desk:
         book: Callable[[], AnswerBook] | None = None,
         embedder: EngineHost | None = None,
     ) -> None:
-        self._host = host
+        self._hosts = hosts
         self._embedder = embedder
         self._settings = settings
         self._now = now
@@ -138,23 +138,25 @@ class Desk:
     # What was served.
 
     async def _models(self, exchange: HttpExchange, name: str) -> None:
-        served = self._host.served
-        entry = catalogue.entry(served, self._started, self._context())
         vectors = None if self._embedder is None else self._embedder.served
         if not name:
-            entries = [entry]
+            entries = [self._entry(host) for host in self._hosts]
             if vectors is not None:
                 entries.append(catalogue.entry(vectors, self._started, None))
             await _send(exchange, {"object": "list", "data": entries})
         elif vectors is not None and name in catalogue.names(vectors):
             await _send(exchange, catalogue.entry(vectors, self._started, None))
-        elif name in catalogue.names(served):
-            await _send(exchange, entry)
+        elif (host := self._hosts.find(name)) is not None:
+            await _send(exchange, self._entry(host))
         else:
             raise unknown_model(name)
 
-    def _context(self) -> int | None:
-        loaded = self._host.loaded
+    def _entry(self, host: EngineHost) -> dict[str, Any]:
+        return catalogue.entry(host.served, self._started, self._context(host))
+
+    @staticmethod
+    def _context(host: EngineHost) -> int | None:
+        loaded = host.loaded
         return None if loaded is None else getattr(loaded.engine, "context_length", None)
 
     async def _receipt(self, exchange: HttpExchange, name: str) -> None:
@@ -180,28 +182,35 @@ class Desk:
 
     async def _generate(self, exchange: HttpExchange, kind: Kind) -> None:
         question = parse(exchange.body, kind)
-        served = self._host.served
-        if question.model not in catalogue.names(served):
+        host = self._hosts.find(question.model)
+        if host is None:
             raise unknown_model(question.model)
         if self._inside >= self._settings.most:
             raise busy(f"{self._inside} requests are under way already; try again later.")
         self._inside += 1
         try:
-            signatory = await self._signatory()
-            inquiry, deadline = await self._inquiry(exchange, question, signatory)
-            reply = Reply(
-                chat_id(kind), question, int(time.time()), served.model.name, catalogue.fingerprint(served)
-            )
-            running = Running(self._threads(), signatory.engine, inquiry)
-            self._running.add(running)
-            try:
-                respond = self._stream if question.stream else self._whole
-                await respond(exchange, reply, running, _Signing(signatory, inquiry, deadline, self._book))
-            finally:
-                await running.ended()
-                self._running.discard(running)
+            with host.lease():
+                await self._answer_with(host, exchange, kind, question)
         finally:
             self._inside -= 1
+
+    async def _answer_with(
+        self, host: EngineHost, exchange: HttpExchange, kind: Kind, question: Question
+    ) -> None:
+        signatory = await self._signatory(host)
+        served = host.served
+        inquiry, deadline = await self._inquiry(exchange, question, signatory)
+        reply = Reply(
+            chat_id(kind), question, int(time.time()), served.model.name, catalogue.fingerprint(served)
+        )
+        running = Running(self._threads(), signatory.engine, inquiry)
+        self._running.add(running)
+        try:
+            respond = self._stream if question.stream else self._whole
+            await respond(exchange, reply, running, _Signing(signatory, inquiry, deadline, self._book))
+        finally:
+            await running.ended()
+            self._running.discard(running)
 
     async def _embed(self, exchange: HttpExchange) -> None:
         from zerog.inference.endpoint.vectors import check_dimensions, parse_vectors, vectors_body
@@ -248,15 +257,15 @@ class Desk:
         finally:
             self._inside -= 1
 
-    async def _signatory(self) -> Signatory:
-        if (loaded := self._host.loaded) is not None:
+    async def _signatory(self, host: EngineHost) -> Signatory:
+        if (loaded := host.loaded) is not None:
             return loaded
         try:
-            signatory = await self._in_thread(self._host.signatory)
+            signatory = await self._in_thread(host.signatory)
         except InferenceError as error:
             log.warning("the engine cannot be loaded: %s", error)
             raise unavailable(f"The model cannot be loaded: {error}") from None
-        if self._on_first is not None:
+        if self._on_first is not None and host is self._hosts.default:
             tell, self._on_first = self._on_first, None
             await self._in_thread(tell)
         return signatory

@@ -7,11 +7,13 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from zerog.inference.engine_host import as_hosts
+
 if TYPE_CHECKING:
     from zerog.chain.methods import HttpExchange
     from zerog.inference.answers import AnswerBook
     from zerog.inference.endpoint.desk import Desk
-    from zerog.inference.engine_host import EngineHost
+    from zerog.inference.engine_host import EngineHost, ModelHosts
 
 MAX_BODY = 1 << 20
 """Bytes of a body that the front reads before it refuses it; what a prompt may have is less."""
@@ -43,9 +45,9 @@ class EndpointService:
 
     Parameters
     ----------
-    host : the node's engine.
+    host : the node's engine, or those of several models.
     now : the time that receipts carry; unix seconds.
-    on_first : called once when the engine has been loaded for this endpoint, from a thread.
+    on_first : called once when the default engine has been loaded for this endpoint, from a thread.
     embedder : the engine of the embeddings route; without one that route knows no model.
     book : where answers are written down whose transcripts are published once their receipts come on
         chain; without it receipts name no transcript, and cannot be audited.
@@ -55,7 +57,7 @@ class EndpointService:
 
     def __init__(
         self,
-        host: EngineHost,
+        host: EngineHost | ModelHosts,
         settings: EndpointSettings | None = None,
         *,
         now: Callable[[], int] = _wall_clock,
@@ -63,7 +65,7 @@ class EndpointService:
         book: Callable[[], AnswerBook] | None = None,
         embedder: EngineHost | None = None,
     ) -> None:
-        self._host = host
+        self._hosts = as_hosts(host)
         self._embedder = embedder
         self._settings = settings or EndpointSettings()
         self._now = now
@@ -105,7 +107,7 @@ class EndpointService:
             from zerog.inference.endpoint.desk import Desk
 
             self._desk = Desk(
-                self._host,
+                self._hosts,
                 self._settings,
                 self._now,
                 self._on_first,

@@ -60,6 +60,7 @@ class LlamaModel:
         self.ending = frozenset(token for token in tokens if self._vocabulary.is_eog(token))
         self._control = frozenset(token for token in tokens if self._vocabulary.is_control(token))
         self.control_texts = [self._vocabulary.get_text(token) for token in sorted(self._control)]
+        self.begin: int | None = self._vocabulary.token_bos() if self._vocabulary.get_add_bos() else None
         self._pieces: dict[int, bytes] = {}
         self._byte_level = self.handle.metadata().get("tokenizer.ggml.model") == "gpt2"
 
@@ -73,6 +74,11 @@ class LlamaModel:
         """Bytes of the KV cache for one token."""
         head = self.handle.n_embd // max(1, self.handle.n_head)
         return int(2 * _BYTES_F16 * self.handle.n_layer * self.handle.n_head_kv * head)
+
+    def frame(self) -> tuple[str, str]:
+        """Texts of the tokens that begin and end a text; empty where the vocabulary has none."""
+        begin, end = self._vocabulary.token_bos(), self._vocabulary.token_eos()
+        return tuple(self._vocabulary.get_text(t) if t >= 0 else "" for t in (begin, end))  # type: ignore[return-value]
 
     def tokens_of(self, prompt: str) -> list[int]:
         """Tokens of a rendered prompt, in which control tokens are written as text."""
@@ -215,6 +221,11 @@ class LlamaContext:
         for slot in {0, last}:
             self.forget(slot)
         return found
+
+
+def require_engine() -> None:
+    """Raises `InferenceError` when llama.cpp is not installed, or in another version."""
+    _import_cyllama()
 
 
 def _import_cyllama() -> Any:

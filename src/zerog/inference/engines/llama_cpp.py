@@ -19,6 +19,7 @@ from pathlib import Path
 from zerog.contracts import ENGINES
 from zerog.contracts.genesis import CHATML
 from zerog.errors import ContextExceeded, InferenceError
+from zerog.inference.chat_template import ChatTemplate
 from zerog.inference.engines import DeterminismClass, FinishReason, Generation
 from zerog.inference.engines.llama_context import LlamaContext, LlamaModel
 from zerog.inference.engines.output import GrowingOutput, check_stop_strings
@@ -26,10 +27,11 @@ from zerog.inference.engines.scheduler import Context, Load, Scheduler
 from zerog.inference.engines.sequences import Chosen, Generating, Replaying, Slotted
 from zerog.inference.logits import HASHED_TOGETHER, Logits, trace_steps
 from zerog.inference.models import DEFAULT_MODEL, ModelIdentity, id_of
-from zerog.inference.prompt import prompt_text
+from zerog.inference.prompt import Turn, prompt_text
 from zerog.inference.receipt import SamplingParams
 from zerog.inference.sampling import check_params
 from zerog.inference.trace import TraceStep
+from zerog.inference.weights_check import require_root, stamp_of
 
 CONTEXT = 2048
 """Tokens of prompt and answer together."""
@@ -45,16 +47,17 @@ class LlamaCppEngine:
 
     Parameters
     ----------
-    weights : path of the GGUF file; the caller has verified its hash (`zerog.inference.weights`,
-        `zerog.inference.models`).
+    weights : path of the GGUF file.
     model : what the file is; its chat template makes the prompts.
+    unchecked : take the file without looking whether it is the model's. For experiments that pretend.
     slots : sequences at a time; by default as many as fit `KV_MEMORY`, at most `MAX_SLOTS`.
     max_waiting : requests that may wait for a slot before `EngineBusy`.
     prefill_threads : threads for reading one sequence; by default `default_threads`.
 
     Raises
     ------
-    InferenceError : the wheel is missing or another one, or the file cannot be loaded.
+    InferenceError : the wheel is missing or another one, the file is not the model's weights, or it
+        cannot be loaded.
     """
 
     description = ENGINES[0].name
@@ -68,12 +71,16 @@ class LlamaCppEngine:
         slots: int | None = None,
         max_waiting: int = MAX_WAITING,
         prefill_threads: int | None = None,
+        unchecked: bool = False,
     ) -> None:
-        if model.chat_template != CHATML:
-            raise InferenceError(f"the chat template of {model.name} is not supported: only bare ChatML is")
         self.model = model
         self.model_id = id_of(model)
+        stamp = None if unchecked else require_root(weights, model.weights_root, model.name)
         self._weights = LlamaModel(weights)
+        if stamp is not None and stamp_of(weights) != stamp:
+            self._weights.close()
+            raise InferenceError(f"{weights} was changed while it was loaded")
+        self._render = self._renderer(model.chat_template)
         self.context_length = min(CONTEXT, self._weights.trained_context)
         count = slots or slots_within(KV_MEMORY, self._weights.bytes_of_a_token * self.context_length)
         self._scheduler = Scheduler(
@@ -92,7 +99,10 @@ class LlamaCppEngine:
 
     def prompt_tokens(self, request: bytes) -> list[int]:
         """Ids of the tokens that the model reads for a request."""
-        return self._weights.tokens_of(prompt_text(request, self._weights.control_texts))
+        tokens = self._weights.tokens_of(prompt_text(request, self._weights.control_texts, self._render))
+        begin = self._weights.begin
+        # As llama.cpp's own programs: a vocabulary that wants it gets it, once.
+        return tokens if begin is None or tokens[:1] == [begin] else [begin, *tokens]
 
     def generate(
         self,
@@ -171,6 +181,14 @@ class LlamaCppEngine:
         """Ends what runs, then frees context and model."""
         self._scheduler.close()
         self._weights.close()
+
+    def _renderer(self, template: str) -> Callable[[Sequence[Turn]], str] | None:
+        """What makes the prompts; bare ChatML needs no Jinja."""
+        if template == CHATML:
+            return None
+        begin, end = self._weights.frame()
+        chat = ChatTemplate(template)
+        return lambda turns: chat.render(turns, bos=begin, eos=end)
 
     def _open_context(self, slots: int) -> Context:
         context = LlamaContext(self._weights, slots, self.context_length)
