@@ -27,7 +27,7 @@ from zerog.inference.transcript import Transcript
 from zerog.inference.verification import find_fault
 from zerog.inference.weights import SMOLLM2, fetch
 
-QUESTION = "Write a long story about a robot who learns to paint, with many chapters."
+QUESTION = "Write a short story about a robot who learns to paint."
 CASES = ((0, 64), (0, 128), (0, 256), (0, 400), (150, 64), (150, 256), (600, 64), (600, 256))
 """Words before the question, and tokens of the answer."""
 NOW = 1_767_225_600

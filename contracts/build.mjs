@@ -12,6 +12,9 @@ const here = dirname(fileURLToPath(import.meta.url));
 const repository = dirname(here);
 const EIP_170_LIMIT = 24_576;
 const SIZE_BUDGET = Math.floor(EIP_170_LIMIT * 0.8);
+// Where a predeploy has the short address of a collaborator, its portable twin has an immutable of 32 bytes.
+const PORTABLE_BUDGET = Math.floor(EIP_170_LIMIT * 0.83);
+const budgetOf = (source) => (source.startsWith("inference/portable/") ? PORTABLE_BUDGET : SIZE_BUDGET);
 
 // Which folder's contracts land where. Mocks serve tests only and are not shipped.
 const OUTPUTS = [
@@ -103,10 +106,10 @@ function referencesByName(references, names) {
   return Object.fromEntries(Object.entries(references ?? {}).map(([id, places]) => [names.get(id), places]).sort());
 }
 
-function artifactOf(source, name, contract, names, budget = SIZE_BUDGET) {
+function artifactOf(source, name, contract, names, budget = budgetOf(source)) {
   const deployed = contract.evm.deployedBytecode;
   const size = deployed.object.length / 2;
-  if (size > budget) throw new Error(`${name} has ${size} bytes, more than ${SIZE_BUDGET} (80 % of EIP-170)`);
+  if (size > budget) throw new Error(`${name} has ${size} bytes, more than its budget of ${budget}`);
   return {
     contractName: name,
     sourceName: source,

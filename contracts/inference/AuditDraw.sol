@@ -2,7 +2,7 @@
 pragma solidity ^0.8.26;
 
 import {AuditStorage} from "./AuditStorage.sol";
-import {Audit, AuditLimits, Seat} from "./AuditTypes.sol";
+import {Audit, AuditLimits, AuditParameters, Seat} from "./AuditTypes.sol";
 import {BeaconHeader} from "./BeaconHeader.sol";
 import {AuditState, EngineClass, InferenceReceipt, Verdict} from "./InferenceTypes.sol";
 
@@ -31,6 +31,13 @@ contract AuditDraw is AuditStorage {
         audit.requester = receipt.requester;
         audit.tolerant = _registry().engineClass(receipt.engineId) == EngineClass.Tolerant;
         _seat(receipt, receiptHash, audit, beacon, uint64(number));
+    }
+
+    /// @notice Sets the parameters, see {InferenceAudit-setParameters}.
+    function setParameters(AuditParameters calldata newParameters) external {
+        AuditLimits.check(newParameters);
+        _parameters = newParameters;
+        emit ParametersSet(newParameters);
     }
 
     function _seat(

@@ -3,7 +3,7 @@ pragma solidity ^0.8.26;
 
 import {AccessControl} from "@openzeppelin/contracts/access/AccessControl.sol";
 import {Predeploys} from "../Predeploys.sol";
-import {Audit, AuditParameters, Seat} from "./AuditTypes.sol";
+import {Audit, AuditParameters, IAuditLimitErrors, Seat} from "./AuditTypes.sol";
 import {IBeaconErrors} from "./BeaconHeader.sol";
 import {IAuditableRegistry} from "./IAuditableRegistry.sol";
 import {IInferenceGate} from "./IInferenceGate.sol";
@@ -13,7 +13,7 @@ import {IVerifierRegistry} from "./IVerifierRegistry.sol";
 /// @title State, events and collaborators that audits and their settlement share
 /// @dev {InferenceAudit} holds the state and the money and runs the code of {AuditSettlement} on them; both inherit this
 /// contract, so that their storage layouts are one.
-abstract contract AuditStorage is IBeaconErrors, AccessControl {
+abstract contract AuditStorage is IAuditLimitErrors, IBeaconErrors, AccessControl {
     /// @notice Pool of the tolerant class, see {VerifierRegistry}.
     bytes32 public constant TOLERANT_POOL = keccak256("tolerant");
     /// @notice Where forfeited bonds go that nobody receives; nobody holds its key.
@@ -46,6 +46,7 @@ abstract contract AuditStorage is IBeaconErrors, AccessControl {
     event Credited(bytes32 indexed receiptHash, address indexed account, uint256 amount);
     event Withdrawn(address indexed account, uint256 amount);
     event PoolFunded(address indexed from, uint256 amount);
+    event ParametersSet(AuditParameters parameters);
 
     /// @notice The registry does not know the receipt; its error, named here for who reads it from this contract.
     error ReceiptUnknown(bytes32 receiptHash);

@@ -89,13 +89,16 @@ struct Audit {
     uint96 bond;
 }
 
+/// @title Why parameters of audits are refused
+interface IAuditLimitErrors {
+    /// @notice A parameter is outside its limits.
+    error ParameterOutOfRange(string name);
+}
+
 /// @title Limits of the parameters of audits
 library AuditLimits {
     /// @dev Everything, in millionths.
     uint32 internal constant WHOLE = 1_000_000;
-
-    /// @notice A parameter is outside its limits.
-    error ParameterOutOfRange(string name);
 
     /// @notice Reverts with the name of the first parameter that is outside its limits.
     /// @dev The committees are bounded so that a dispute of the last round can always be settled in one transaction. A
@@ -122,6 +125,6 @@ library AuditLimits {
     }
 
     function _within(uint256 value, uint256 least, uint256 most, string memory name) private pure {
-        if (value < least || value > most) revert ParameterOutOfRange(name);
+        if (value < least || value > most) revert IAuditLimitErrors.ParameterOutOfRange(name);
     }
 }

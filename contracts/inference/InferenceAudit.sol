@@ -8,7 +8,7 @@ import {Predeploys} from "../Predeploys.sol";
 import {AuditDraw} from "./AuditDraw.sol";
 import {AuditSettlement} from "./AuditSettlement.sol";
 import {AuditStorage} from "./AuditStorage.sol";
-import {Audit, AuditLimits, AuditParameters, Seat} from "./AuditTypes.sol";
+import {Audit, AuditParameters, Seat} from "./AuditTypes.sol";
 import {IInferenceAudit} from "./IInferenceAudit.sol";
 import {AuditState, AuditVote, InferenceReceipt, Verdict} from "./InferenceTypes.sol";
 
@@ -34,7 +34,6 @@ contract InferenceAudit is IInferenceAudit, AuditStorage, ReentrancyGuardTransie
     event Challenged(bytes32 indexed receiptHash, address indexed challenger, uint32 leaf, uint256 bond);
     event CanaryCommitted(address indexed requester, bytes32 indexed commitment);
     event CanaryRevealed(bytes32 indexed receiptHash, address indexed requester);
-    event ParametersSet(AuditParameters parameters);
 
     error CommitmentEmpty();
     error CommitClosed(uint64 commitEnds);
@@ -68,8 +67,7 @@ contract InferenceAudit is IInferenceAudit, AuditStorage, ReentrancyGuardTransie
     /// @param header RLP of the header of the block that {beaconOf} names.
     /// @return selected Always true: a receipt that the lot spares reverts.
     function drawAudit(InferenceReceipt calldata receipt, bytes calldata header) external returns (bool selected) {
-        _run(_drawing(), abi.encodeCall(AuditDraw.draw, (receipt, header, header[:0])));
-        return true;
+        return _draw(receipt, header, header[:0]);
     }
 
     /// @notice As {drawAudit}, for a receipt whose first window was missed.
@@ -79,8 +77,7 @@ contract InferenceAudit is IInferenceAudit, AuditStorage, ReentrancyGuardTransie
         bytes calldata header,
         bytes calldata selection
     ) external returns (bool selected) {
-        _run(_drawing(), abi.encodeCall(AuditDraw.draw, (receipt, header, selection)));
-        return true;
+        return _draw(receipt, header, selection);
     }
 
     /// @notice Block whose randomness draws the committee of a receipt if the draw comes in the next block.
@@ -130,7 +127,7 @@ contract InferenceAudit is IInferenceAudit, AuditStorage, ReentrancyGuardTransie
         seat.verdict = vote.verdict;
         if (vote.verdict != Verdict.GOOD) _object(audit, vote.badIndex);
         emit AuditRevealed(receiptHash, vote.verifier, vote.verdict, vote.badIndex);
-        if (++audit.revealed == audit.committed) _run(_settlement(), abi.encodeCall(AuditSettlement.settleRound, (receiptHash)));
+        if (++audit.revealed == audit.committed) _settle(AuditSettlement.settleRound.selector, receiptHash);
     }
 
     /// @notice Settles a round whose time is over; also ends a dispute for which nobody was drawn. Anybody may call.
@@ -140,14 +137,14 @@ contract InferenceAudit is IInferenceAudit, AuditStorage, ReentrancyGuardTransie
         if (state == AuditState.Escalated) {
             uint256 last = uint256(audit.beaconBlock) + _parameters.challengeWindow;
             if (block.number <= last) revert WindowOpen(last);
-            _run(_settlement(), abi.encodeCall(AuditSettlement.abandon, (receiptHash)));
+            _settle(AuditSettlement.abandon.selector, receiptHash);
             return;
         }
         if (state != AuditState.Committing && state != AuditState.Revealing) revert WrongState(receiptHash, state);
         // Without a commitment there is nothing to reveal.
         uint256 ends = audit.committed == 0 ? audit.commitEnds : audit.revealEnds;
         if (block.number <= ends) revert WindowOpen(ends);
-        _run(_settlement(), abi.encodeCall(AuditSettlement.settleRound, (receiptHash)));
+        _settle(AuditSettlement.settleRound.selector, receiptHash);
     }
 
     function _seatOf(bytes32 receiptHash, Audit storage audit, address account) private view returns (Seat storage) {
@@ -270,10 +267,9 @@ contract InferenceAudit is IInferenceAudit, AuditStorage, ReentrancyGuardTransie
     }
 
     /// @notice Sets the parameters; audits under way keep the times they have.
-    function setParameters(AuditParameters calldata newParameters) external onlyRole(DEFAULT_ADMIN_ROLE) {
-        AuditLimits.check(newParameters);
-        _parameters = newParameters;
-        emit ParametersSet(newParameters);
+    /// @dev The checks are in {AuditDraw}, which has room for them.
+    function setParameters(AuditParameters calldata) external onlyRole(DEFAULT_ADMIN_ROLE) {
+        _run(_drawing(), msg.data);
     }
 
     // ---------------------------------------------------------------- money
@@ -323,6 +319,19 @@ contract InferenceAudit is IInferenceAudit, AuditStorage, ReentrancyGuardTransie
     }
 
     // ---------------------------------------------------------------- code elsewhere
+
+    function _draw(
+        InferenceReceipt calldata receipt,
+        bytes calldata header,
+        bytes calldata selection
+    ) private returns (bool) {
+        _run(_drawing(), abi.encodeCall(AuditDraw.draw, (receipt, header, selection)));
+        return true;
+    }
+
+    function _settle(bytes4 selector, bytes32 receiptHash) private {
+        _run(_settlement(), abi.encodeWithSelector(selector, receiptHash));
+    }
 
     function _run(address code, bytes memory call) private {
         Address.functionDelegateCall(code, call);

@@ -28,12 +28,13 @@ class Judge:
     """The judge of proofs of a world whose provider runs an engine for small models."""
 
     world: Any
+    address: str = PROOF_EVIDENCE
     evidence: Contract = field(init=False)
 
     def __post_init__(self) -> None:
         world = self.world
         self.evidence = world.client.contract(
-            PROOF_EVIDENCE, artifact("ProofEvidence").abi, account=world.admin
+            self.address, artifact("ProofEvidence").abi, account=world.admin
         )
         world.registry.setEngineClass(ENGINE, NATIVE_CLASS)
         engines = [world.engine, self.engine]

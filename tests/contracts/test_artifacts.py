@@ -54,7 +54,9 @@ STANDS_FOR = {
 @pytest.mark.parametrize("name", artifact_names())
 def test_contracts_have_code_of_bounded_size(name):
     size = len(artifact(name).deployed_bytecode) // 2 - 1
-    assert 0 <= size <= 24_576 * 8 // 10
+    # An immutable needs 32 bytes wherever it is used, the address of a predeploy two.
+    share = 83 if name.startswith("Portable") else 80
+    assert 0 <= size <= 24_576 * share // 100
 
 
 def test_an_unknown_artifact_is_named_with_its_alternatives():

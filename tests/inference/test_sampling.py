@@ -229,6 +229,7 @@ def test_an_edge_at_the_end_of_the_sorted_head_is_seen_from_both_sides(monkeypat
         assert {token for token in range(1024) if may_choose(row, SEEDED, 0, [], token)} == {511, 512}
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from([0.0, 1.0, 2.5]), min_size=2, max_size=9), st.integers(0, 8))
 def test_greedy_has_no_tolerance(values, token):
     row = np.array(values, dtype=np.float32)

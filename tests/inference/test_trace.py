@@ -7,7 +7,7 @@ import struct
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zerog.chain.keys import keccak256
@@ -67,6 +67,7 @@ def test_the_root_depends_on_the_order():
     assert merkle_root(leaves) != merkle_root(leaves[::-1])
 
 
+@settings(deadline=None)
 @given(rows)
 def test_ranking_is_by_logit_then_by_lower_id(row):
     expected = sorted(range(len(row)), key=lambda i: (-row[i], i))
@@ -80,6 +81,7 @@ def test_ties_go_to_the_lower_id():
     assert [token for token, _ in trace_step(1, row).pairs] == [1, 2, 3, 0, 4, 5, 6, 7]
 
 
+@settings(deadline=None)
 @given(rows)
 def test_log_softmax_is_a_distribution(row):
     logprobs = log_softmax(row)
@@ -98,6 +100,7 @@ def test_logits_that_are_no_numbers_are_never_committed(bad):
         trace_step(0, row)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 21), st.integers(1, 300))
 def test_hashes_side_by_side_are_those_of_each_row(count, size):
     rows = [np.arange(size, dtype=np.float32) * number for number in range(count)]
@@ -109,6 +112,7 @@ def test_rows_that_are_views_with_gaps_are_hashed_by_their_numbers():
     assert row_hashes([table[:, 0], table[:, 3]]) == [keccak256(table[:, i].tobytes()) for i in (0, 3)]
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_steps_of_many_rows_are_those_of_each(seed):
     dice = np.random.default_rng(seed)
@@ -123,6 +127,7 @@ def test_one_bad_row_among_many_is_never_committed():
         trace_steps(range(9), rows)
 
 
+@settings(deadline=None)
 @given(rows)
 def test_log_softmax_of_some_ids_has_the_bits_of_the_whole(row):
     ids = ranked(row, 8)

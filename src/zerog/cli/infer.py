@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from zerog.cli.answer import progress_bar, progress_line, show_answer, show_checks, show_dossier
+from zerog.cli.infer_deploy import deploy
 from zerog.cli.infer_quote import quote
 from zerog.cli.output import common_options, print_json, wants_json
 from zerog.errors import InferenceError, RpcError, ZerogError
@@ -47,13 +48,16 @@ class _DefaultGroup(click.Group):
         return super().parse_args(ctx, args)
 
 
-@click.group(cls=_DefaultGroup, subcommand_metavar='"QUESTION" | verify … | show … | fetch')
+@click.group(cls=_DefaultGroup, subcommand_metavar='"QUESTION" | verify … | show … | fetch | deploy')
 def infer() -> None:
     """Ask a model, with a receipt that anyone can verify.
 
     `zerog infer "What is a blockchain?"` goes through the gate of a devnet at --url when one runs
     there; otherwise the answer is signed here. Either way `zerog infer verify` needs no node.
     """
+
+
+infer.add_command(deploy)
 
 
 @infer.command(_ASK)

@@ -2,32 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from zerog.cli.output import common_options, report
 
-if TYPE_CHECKING:
-    from zerog.client import Account, Client
-
 _PATH = click.Path(path_type=Path)
-
-
-class _Sender:
-    """Sends through a client and waits."""
-
-    def __init__(self, client: Client, account: Account | str) -> None:
-        from zerog.client.client import address_of
-
-        self._client, self._account = client, account
-        self.address = address_of(account)
-
-    def send(self, to: str | None, data: bytes, value: int = 0) -> Mapping[str, Any]:
-        return self._client.send(to=to, input=data, value=value, account=self._account).raw
 
 
 @click.command()
@@ -54,6 +37,7 @@ def deploy(
 ) -> None:
     """Put flow, market, reward and mine on an EVM chain; the account becomes their administrator."""
     from zerog.chain.keys import keccak256
+    from zerog.cli.sender import ClientSender
     from zerog.cli.storage import payer
     from zerog.client import Client
     from zerog.contracts.storage_deployment import EASY, StorageParameters, deploy_storage
@@ -65,5 +49,5 @@ def deploy(
         # The window of answers reaches from one epoch to the next.
         chosen["target_mine_blocks"] = blocks_per_epoch
     parameters = replace(EASY if easy else StorageParameters(), **chosen)
-    made = deploy_storage(_Sender(client, account), parameters, keccak256=keccak256)
+    made = deploy_storage(ClientSender(client, account), parameters, keccak256=keccak256)
     report("\n".join(f"{name:<7} {address}" for name, address in asdict(made).items()), asdict(made))

@@ -139,15 +139,17 @@ ENGINES: tuple[GenesisEngine, ...] = (
     GenesisEngine("llama.cpp/cpu-x86-generic/fa=1/ubatch<=32/decode=1thread/kv=f16/build=cyllama-0.2.18"),
 )
 
+INFERENCE_DOMAIN = (
+    "PoI",
+    "PoI/all-stake-of-provider",
+    ("SIGNED", "OPTIMISTIC", "AUDITED", "TEE", "ZK", "NATIVE"),
+)
+"""Name, slashing rule and levels of Proof-of-Inference in the registry of kinds of proof."""
+
 _DOMAINS: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
     ("PoS", "", "PoS/share-of-stake", ("PROPOSED", "JUSTIFIED", "FINAL")),
     ("PoRA", PORA_MINE, "PoRA/collateral-of-miner", ("PROVEN", "REPEATED")),
-    (
-        "PoI",
-        INFERENCE_REGISTRY,
-        "PoI/all-stake-of-provider",
-        ("SIGNED", "OPTIMISTIC", "AUDITED", "TEE", "ZK", "NATIVE"),
-    ),
+    (INFERENCE_DOMAIN[0], INFERENCE_REGISTRY, *INFERENCE_DOMAIN[1:]),
 )
 
 

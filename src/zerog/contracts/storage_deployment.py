@@ -11,11 +11,9 @@ initialise one first, the transaction fails and the deployment with it: nothing 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
 
-from zerog.contracts.artifacts import Artifact, artifact
+from zerog.contracts.deployment import Deployment, Sender
 from zerog.contracts.storage import Keccak
 from zerog.contracts.storage_genesis import (
     BASE_REWARD,
@@ -26,18 +24,6 @@ from zerog.contracts.storage_genesis import (
     SECTORS_PER_CHUNK,
     TARGET_SUBMISSIONS,
 )
-from zerog.errors import ZerogError
-
-
-class Sender(Protocol):
-    """Sends transactions of one account."""
-
-    @property
-    def address(self) -> str:
-        """0x-address of the account; it becomes the administrator."""
-
-    def send(self, to: str | None, data: bytes, value: int = 0) -> Mapping[str, Any]:
-        """Sends, waits, returns the receipt as JSON-RPC has it; ``to`` is None to create a contract."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +86,7 @@ def deploy_storage(
     ZerogError : a transaction failed; what the sender raises passes through.
     """
     given = parameters or StorageParameters()
-    deployment = _Deployment(sender, keccak256)
+    deployment = Deployment(sender, keccak256)
     flow = deployment.create("FixedPriceFlow" if given.strict else "RefundingFlow", given.deploy_delay)
     market = deployment.create("FixedPrice")
     reward = deployment.create("ChunkLinearReward", given.release_seconds, given.sectors_per_chunk)
@@ -125,34 +111,3 @@ def deploy_storage(
     if given.base_reward_fund:
         deployment.call(reward, "donate()", value=given.base_reward_fund)
     return StorageAddresses(flow=flow, market=market, reward=reward, mine=mine)
-
-
-@dataclass(frozen=True, slots=True)
-class _Deployment:
-    sender: Sender
-    keccak256: Keccak
-
-    def create(self, name: str, *arguments: int) -> str:
-        contract: Artifact = artifact(name)
-        receipt = self.sender.send(None, bytes.fromhex(contract.bytecode[2:]) + _words(arguments))
-        address = receipt.get("contractAddress")
-        if not _succeeded(receipt) or not isinstance(address, str):
-            raise ZerogError(f"the creation of {name} failed in transaction {receipt.get('transactionHash')}")
-        return address
-
-    def call(self, to: str, signature: str, *arguments: int | str, value: int = 0) -> None:
-        selector = self.keccak256(signature.encode("ascii"))[:4]
-        receipt = self.sender.send(to, selector + _words(arguments), value)
-        if not _succeeded(receipt):
-            name = signature.partition("(")[0]
-            raise ZerogError(f"{name} of {to} failed in transaction {receipt.get('transactionHash')}")
-
-
-def _words(arguments: tuple[int | str, ...]) -> bytes:
-    """ABI encoding of static arguments: one word each, addresses given as 0x-text."""
-    return b"".join((int(a, 16) if isinstance(a, str) else a).to_bytes(32) for a in arguments)
-
-
-def _succeeded(receipt: Mapping[str, Any]) -> bool:
-    status = receipt.get("status")
-    return (int(status, 16) if isinstance(status, str) else status) == 1
