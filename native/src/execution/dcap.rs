@@ -98,7 +98,7 @@ impl Verdict {
 
 fn refusal(reason: &str) -> Bytes {
     let mut body = U256::from(32).to_be_bytes::<32>().to_vec();
-    encode_bytes(&mut body, reason[..reason.floor_char_boundary(MAX_REASON)].as_bytes());
+    encode_bytes(&mut body, &reason.as_bytes()[..reason.floor_char_boundary(MAX_REASON)]);
     [INVALID.as_slice(), &body].concat().into()
 }
 

@@ -40,6 +40,7 @@ const VERSION_HASH: B256 = b256!("c89efdaa54c0f20c7adf612882df0950f5a951637e0307
 
 const SIGNED: u8 = 0;
 const TEE: u8 = 3;
+const ZK: u8 = 4;
 const NATIVE: u8 = 5;
 
 /// Where the registry keeps what decides, as its compiler laid it out; a test compares them with the artifact.
@@ -241,7 +242,7 @@ impl<'a> Claim<'a> {
         let proven = match self.tier {
             SIGNED => true,
             TEE => self.is_attested(registry, address_in(identity))?,
-            TEE..=NATIVE => registry.read(mapping(EVIDENCE, self.digest))? == U256::from(self.tier),
+            ZK..=NATIVE => registry.read(mapping(EVIDENCE, self.digest))? == U256::from(self.tier),
             _ => return Err(Refusal::TierTooLow),
         };
         Ok(if proven { self.tier } else { SIGNED })
