@@ -14,6 +14,7 @@ import {IAuditableRegistry} from "./IAuditableRegistry.sol";
 import {IInferenceRegistry} from "./IInferenceRegistry.sol";
 import {IProofOfInferenceErrors} from "./IProofOfInferenceErrors.sol";
 import {ITeeAttestation} from "./ITeeAttestation.sol";
+import {ITeeAttestationErrors} from "./ITeeAttestationErrors.sol";
 import {
     AuditVote,
     EngineClass,
@@ -30,6 +31,7 @@ contract InferenceRegistry is
     IAuditableRegistry,
     IValidationDomain,
     IProofOfInferenceErrors,
+    ITeeAttestationErrors,
     AccessControl,
     ReentrancyGuardTransient
 {

@@ -333,3 +333,13 @@ def pora_verify(
 ) -> tuple[bytes, bytes, int]:
     """Hash, recovered root and expected recall position of an answer, as the contract at 0x…0A20 computes them;
     ``proof`` is concatenated siblings."""
+
+# Proof-of-Inference.
+
+def receipt_slots() -> list[tuple[str, int]]:
+    """Storage slots of the inference registry that the native contract at 0x…0A10 reads, by its members' names."""
+
+def verify_quote(quote: bytes, collateral: bytes, now: int) -> tuple[int, bytes, bytes, int]:
+    """Status, measurement, report data and expiry (Unix seconds) of a quote, as the native contract at 0x…0A11 judges
+    it at ``now``. Raises `NativeError` of kind ``quote`` with the reason.
+    """

@@ -7,11 +7,13 @@ from typing import Any
 
 import msgspec
 import pytest
+from tests.contracts.conftest import raw
 
 from zerog.chain.keys import keccak256
 from zerog.client import Account
 from zerog.contracts import ENGINES, MODELS
 from zerog.contracts.genesis import MIN_STAKE, UNSTAKE_DELAY
+from zerog.inference.attestation import mock
 from zerog.inference.encoding import from_message
 from zerog.inference.receipt import AuditVote, InferenceReceipt, model_id
 
@@ -104,11 +106,14 @@ def test_a_provider_registers_with_its_stake(world):
 def test_a_second_registration_changes_signer_and_engines_and_adds_stake(world, reverts):
     world.registry.setEngineClass("other", 2)
     other, signer = keccak256(b"other"), Account.random()
-    world.registry.registerProvider(signer, [other], b"quote", b"", account=world.provider, value=5)
+    made = mock.mint(raw(signer), now=world.now)
+    world.registry.registerProvider(
+        signer, [other], made.quote, made.collateral, account=world.provider, value=5
+    )
     provider, engines = world.registry.providerOf(world.provider)
     assert (provider.signer, engines) == (signer.address, [other])
     assert provider.stake == MIN_STAKE + 5
-    assert provider.quoteHash == keccak256(b"quote")
+    assert provider.quoteHash == keccak256(made.quote)
     with reverts("PoIBadSignature"):
         world.verify(world.receipt())
 

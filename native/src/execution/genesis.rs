@@ -248,7 +248,7 @@ fn spec_from_config(config: &Object<'_>) -> Result<ChainSpec, GenesisError> {
         deposit_contract: config.address("depositContractAddress")?.unwrap_or(MAINNET_DEPOSIT_CONTRACT_ADDRESS),
         min_gas_used,
         max_code_size,
-        precompiles: super::pora::native_contracts(),
+        precompiles: super::contracts::native_contracts(),
     })
 }
 

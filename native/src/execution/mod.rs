@@ -5,7 +5,8 @@
 //! * [`block`]: building and re-executing blocks; [`header`]: header rules; [`receipt`]: receipts.
 //! * [`call`]: `eth_call`, gas estimates, access lists.
 //! * [`trace`]: `debug_trace*`; [`fixtures`]: runners of the public test suites; [`validity`]: raw transactions.
-//! * [`pora`]: the native contract that checks proofs of random access.
+//! * [`contracts`]: the native contracts: [`receipts`] of inferences, quotes of trusted hardware ([`dcap`]), proofs of
+//!   random access ([`pora`]); [`calldata`] decodes for them as Solidity does.
 //! * [`evm`]: the adapter over revm; nothing else names it.
 //! * [`memory`]: a state in memory for fixtures and tests.
 
@@ -20,7 +21,10 @@ use crate::primitives::*;
 
 pub mod block;
 pub mod call;
+pub mod calldata;
+pub mod contracts;
 mod dao;
+pub mod dcap;
 pub mod evm;
 pub mod fixtures;
 pub mod genesis;
@@ -28,6 +32,7 @@ pub mod header;
 pub mod memory;
 pub mod pora;
 pub mod receipt;
+pub mod receipts;
 mod requests;
 pub mod simulate;
 pub mod spec;

@@ -1,9 +1,7 @@
 //! The check of a proof of random access as a native contract, because in bytecode it costs 500 keccak and 34 BLAKE2b
 //! calls. The Solidity verifier says what it computes and takes its place on other chains.
 
-use std::sync::Arc;
-
-use super::evm::{Precompile, PrecompileCall, PrecompileResult, PrecompileSet};
+use super::evm::{Precompile, PrecompileCall, PrecompileResult};
 use crate::data::pora::{Answer, Task, MAX_PROOF, SEAL};
 use crate::primitives::*;
 
@@ -16,12 +14,7 @@ const GAS_PER_SIBLING: u64 = 60;
 const WORDS: usize = 11;
 const HEAD: usize = WORDS * 32 + SEAL;
 
-/// The native contracts that every chain of ours has from its genesis.
-pub fn native_contracts() -> PrecompileSet {
-    PrecompileSet::new(vec![Arc::new(PoraVerifier)])
-}
-
-struct PoraVerifier;
+pub(super) struct PoraVerifier;
 
 impl Precompile for PoraVerifier {
     fn address(&self) -> Address {

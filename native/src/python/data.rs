@@ -78,7 +78,7 @@ fn proof_object(py: Python<'_>, (lemma, path): merkle::Proof) -> PyProof<'_> {
 #[pyfunction]
 fn keccak256_each<'py>(py: Python<'py>, data: Input, length: usize) -> PyResult<Bound<'py, PyBytes>> {
     let size = data.bytes().len();
-    if length == 0 || size % length != 0 {
+    if length == 0 || !size.is_multiple_of(length) {
         return Err(error("storage", format!("{size} bytes are not messages of {length} bytes each")));
     }
     let mut hashes = vec![[0; 32]; size / length];

@@ -6,6 +6,7 @@ mod engine;
 mod errors;
 mod exchange;
 mod fixtures;
+mod inference;
 mod keys;
 mod server;
 
@@ -18,6 +19,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<engine::Engine>()?;
     server::register(module)?;
     data::register(module)?;
+    inference::register(module)?;
     keys::register(module)?;
     fixtures::register(module)
 }

@@ -9,6 +9,7 @@ import click
 
 from zerog.cli.answer import progress_bar, progress_line, show_answer, show_checks, show_dossier
 from zerog.cli.infer_deploy import deploy
+from zerog.cli.infer_quote import quote
 from zerog.cli.output import common_options, print_json, wants_json
 from zerog.errors import InferenceError, RpcError, ZerogError
 
@@ -538,3 +539,6 @@ def _with_progress(fetch_weights: Any, chosen: Weights) -> Path:
 
 def _place(client: Client) -> str:
     return str(getattr(client.transport, "url", "the node"))
+
+
+infer.add_command(quote)

@@ -31,6 +31,7 @@ PREDEPLOYS: dict[str, str] = {
     "ValidationRegistry": VALIDATION_REGISTRY,
     "InferenceRegistry": INFERENCE_REGISTRY,
     "InferenceGate": INFERENCE_GATE,
+    "TeeAttestation": TEE_ATTESTATION,
     "InferenceAudit": INFERENCE_AUDIT,
     "VerifierRegistry": VERIFIER_REGISTRY,
     "ProofEvidence": PROOF_EVIDENCE,
@@ -47,6 +48,10 @@ REQUEST_TIMEOUT = 600
 AUDIT_WINDOW = 5
 """Blocks in which a parked output can be objected to."""
 MAX_CALLBACK_GAS = 2_000_000
+TEE_VALIDITY = 30 * 86_400
+"""Seconds for which a quote admits a signer; its collateral may end before."""
+MOCK_MEASUREMENT = "0x7f55caa6540b26ee9810b97e3e4760c43470d186cb86f33b69dfd663fc4eef08"
+"""Image of the mock quotes that `zerog.inference.attestation.mock` mints; admitted where mock quotes are."""
 AUDIT_SHARE_PPM = 200_000
 """Millionths of a fee that pay for audits."""
 AUDIT_FEE = 10**15
@@ -148,7 +153,9 @@ _DOMAINS: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
 )
 
 
-def genesis_alloc(chain_id: int, *, administrator: str, keccak256: Keccak) -> dict[str, dict[str, Any]]:
+def genesis_alloc(
+    chain_id: int, *, administrator: str, keccak256: Keccak, mock_quotes: bool = False
+) -> dict[str, dict[str, Any]]:
     """Accounts of the predeploys in geth's ``alloc`` format, by 0x-address.
 
     Parameters
@@ -156,12 +163,14 @@ def genesis_alloc(chain_id: int, *, administrator: str, keccak256: Keccak) -> di
     chain_id : id of the chain. The contracts read it from the chain; the state is equal for all.
     administrator : 0x-address that administers parameters, engines and slashing.
     keccak256 : the hash function; passed in because this package stands below the native engine.
+    mock_quotes : whether quotes from the mock root, whose key is public, admit signers to tier TEE.
     """
     admin = int(administrator, 16)
     storages = {
         "ValidationRegistry": _validation_registry(keccak256, admin),
         "InferenceRegistry": _inference_registry(keccak256, admin),
         "InferenceGate": _inference_gate(keccak256, admin),
+        "TeeAttestation": _tee_attestation(keccak256, admin, mock_quotes),
         "InferenceAudit": _inference_audit(keccak256, admin),
         "VerifierRegistry": _verifier_registry(keccak256, admin),
         "ProofEvidence": _proof_evidence(keccak256, admin),
@@ -262,6 +271,16 @@ def _verifier_registry(keccak256: Keccak, admin: int) -> Slots:
     slots[contract.slot("minStake")] = packed(
         (VERIFIER_MIN_STAKE, 16), (UNSTAKE_DELAY, 8), (ACTIVATION_DELAY, 4)
     )
+    return slots
+
+
+def _tee_attestation(keccak256: Keccak, admin: int, mock_quotes: bool) -> Slots:
+    contract = artifact("TeeAttestation")
+    slots = _role(keccak256, contract.slot("_roles"), _ADMIN_ROLE, admin)
+    slots[contract.slot("policy")] = packed((TEE_VALIDITY, 8), (0, 1), (int(mock_quotes), 1))
+    if mock_quotes:
+        allowed = contract.slot("isAllowed")
+        slots[mapping_slot(keccak256, allowed, int(MOCK_MEASUREMENT, 16))] = 1
     return slots
 
 

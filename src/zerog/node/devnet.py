@@ -240,7 +240,12 @@ class Node:
             code_size_limit=chain.code_size_limit,
         )
         administrator = self.accounts[0].address if self.accounts else "0x" + "00" * 20
-        alloc = genesis_alloc(chain_id, administrator=administrator, keccak256=keys.keccak256)
+        alloc = genesis_alloc(
+            chain_id,
+            administrator=administrator,
+            keccak256=keys.keccak256,
+            mock_quotes=self.profile.devnet_controls,
+        )
         return genesis_format.devnet_genesis(settings, alloc)
 
     def _warn_of_unfunded_accounts(self) -> None:

@@ -49,7 +49,7 @@ pub use revm_inspectors::access_list::AccessListInspector as AccessListRecorder;
 pub use message::{Checks, Message};
 pub use outcome::{EvmError, Halt, InvalidKind, Outcome};
 pub use overlay::Overlay;
-pub use precompile::{Precompile, PrecompileCall, PrecompileResult, PrecompileSet};
+pub use precompile::{recover, Load, Precompile, PrecompileCall, PrecompileResult, PrecompileSet};
 pub use tracer::{TracePlace, Tracer};
 pub use transfers::{IndexedLog, LogRecorder};
 
@@ -147,7 +147,7 @@ impl<'a, I> Machine<'a, I> {
         evm_context.block = block_env(spec, context, fork);
         let stock = Precompiles::new(PrecompileSpecId::from_spec_id(id));
         let mut precompiles = PrecompilesMap::from_static(stock);
-        spec.precompiles.install(&mut precompiles);
+        spec.precompiles.install(&mut precompiles, spec.chain_id);
         let mut instructions = EthInstructions::new_mainnet_with_spec(id);
         if fork == Fork::Constantinople {
             evm_context.cfg.set_gas_params(constantinople::gas_params());

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use alloy_evm::precompiles::{DynPrecompile, PrecompileInput, PrecompilesMap};
 use alloy_evm::EvmInternals;
+use revm::precompile::secp256k1::ec_recover_run;
 use revm::precompile::{PrecompileError, PrecompileHalt, PrecompileId, PrecompileOutput, PrecompileStatus};
 
 use crate::primitives::*;
@@ -46,6 +47,7 @@ pub struct PrecompileCall<'c, 'i> {
     pub is_static: bool,
     /// False under DELEGATECALL and CALLCODE.
     pub is_direct: bool,
+    pub chain_id: u64,
     internals: &'c mut EvmInternals<'i>,
 }
 
@@ -57,8 +59,13 @@ impl PrecompileCall<'_, '_> {
         self.internals.block_timestamp()
     }
     pub fn load(&mut self, address: Address, slot: U256) -> Result<U256, String> {
+        self.load_noting(address, slot).map(|load| load.value)
+    }
+    /// As SLOAD reads: the slot is warm for the rest of the transaction.
+    pub fn load_noting(&mut self, address: Address, slot: U256) -> Result<Load, String> {
         self.internals.load_account(address).map_err(|e| e.to_string())?;
-        self.internals.sload(address, slot).map(|load| load.data).map_err(|e| e.to_string())
+        let load = self.internals.sload(address, slot).map_err(|e| e.to_string())?;
+        Ok(Load { value: load.data, was_cold: load.is_cold })
     }
     pub fn store(&mut self, address: Address, slot: U256, value: U256) -> Result<(), String> {
         self.internals.load_account(address).map_err(|e| e.to_string())?;
@@ -73,6 +80,25 @@ impl PrecompileCall<'_, '_> {
     }
 }
 
+/// A slot as it was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Load {
+    pub value: U256,
+    /// First touched by this transaction (EIP-2929).
+    pub was_cold: bool,
+}
+
+/// Signer of `digest` by the rules of the precompile at address 1; `None` where that answers nothing.
+pub fn recover(digest: &B256, r: &B256, s: &B256, v: u8) -> Option<Address> {
+    let mut input = [0; 128];
+    input[..32].copy_from_slice(digest.as_slice());
+    input[63] = v;
+    input[64..96].copy_from_slice(r.as_slice());
+    input[96..].copy_from_slice(s.as_slice());
+    let output = ec_recover_run(&input, u64::MAX).ok()?.bytes;
+    (output.len() == 32).then(|| Address::from_slice(&output[12..]))
+}
+
 /// The native contracts of a chain beyond Ethereum's own.
 #[derive(Clone, Default)]
 pub struct PrecompileSet(Vec<Arc<dyn Precompile>>);
@@ -82,11 +108,11 @@ impl PrecompileSet {
         PrecompileSet(precompiles)
     }
 
-    pub(super) fn install(&self, map: &mut PrecompilesMap) {
+    pub(super) fn install(&self, map: &mut PrecompilesMap, chain_id: u64) {
         for precompile in &self.0 {
             let native = Arc::clone(precompile);
             let id = PrecompileId::custom(precompile.name());
-            let adapter = DynPrecompile::new_stateful(id, move |input| run(native.as_ref(), input));
+            let adapter = DynPrecompile::new_stateful(id, move |input| run(native.as_ref(), chain_id, input));
             map.apply_precompile(&precompile.address(), |_| Some(adapter));
         }
     }
@@ -106,7 +132,11 @@ impl PartialEq for PrecompileSet {
 
 impl Eq for PrecompileSet {}
 
-fn run(native: &dyn Precompile, input: PrecompileInput<'_>) -> Result<PrecompileOutput, PrecompileError> {
+fn run(
+    native: &dyn Precompile,
+    chain_id: u64,
+    input: PrecompileInput<'_>,
+) -> Result<PrecompileOutput, PrecompileError> {
     let is_direct = input.is_direct_call();
     let reservoir = input.reservoir;
     let mut internals = input.internals;
@@ -117,6 +147,7 @@ fn run(native: &dyn Precompile, input: PrecompileInput<'_>) -> Result<Precompile
         value: input.value,
         is_static: input.is_static,
         is_direct,
+        chain_id,
         internals: &mut internals,
     });
     let (status, gas_used, bytes) = match result {
