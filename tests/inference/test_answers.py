@@ -34,7 +34,7 @@ def test_stages_are_kept_and_counted(transcript):
         book.sign(_for(transcript, number))
     book.move((1).to_bytes(32), Stage.PARKED)
     book.move((2).to_bytes(32), Stage.DONE)
-    assert book.counts() == {"signed": 1, "parked": 1, "done": 1}
+    assert book.counts() == {"signed": 1, "parked": 1, "done": 1, "offered": 0}
     assert book.at(Stage.PARKED) == [(1).to_bytes(32)]
 
 
