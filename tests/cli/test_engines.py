@@ -71,8 +71,7 @@ def test_an_answer_of_somebody_elses_server_is_signed_and_compared(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (("--upstream", "http://127.0.0.1:1"), "belong together"),
-        (("--model", "m"), "belong together"),
+        (("--upstream", "http://127.0.0.1:1"), "needs --model"),
         (("--upstream", "http://127.0.0.1:1", "--model", "m", "--url", "http://x"), "signs here"),
     ],
 )
