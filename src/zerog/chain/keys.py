@@ -84,11 +84,7 @@ def keccak256_each(data: memoryview, size: int) -> list[bytes]:
     """keccak-256 of every ``size`` bytes of ``data``: eight at a time, without the interpreter's lock."""
     from zerog import _native
 
-    together = getattr(_native, "keccak256_each", None)
-    if together is None:
-        # A module built before it had this function: the same hashes, one by one.
-        return [_native.keccak256(bytes(data[at : at + size])) for at in range(0, len(data), size)]
-    hashes: bytes = together(data, size)
+    hashes: bytes = _native.keccak256_each(data, size)
     return [hashes[at : at + 32] for at in range(0, len(hashes), 32)]
 
 
